@@ -1,0 +1,48 @@
+# ssmd: `make` lists what can be done.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list what can be done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: install
+install: $(VENV)/.installed ## prepare .venv (the CLI is then .venv/bin/ssmd)
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: up
+up: install ## run the whole platform on this machine (Ctrl-C stops it)
+	@$(BIN)/ssmd up
+
+.PHONY: check
+check: install ## style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: check ## check, then every test against the real servers
+	$(BIN)/pytest
+
+.PHONY: bench
+bench: install ## measure, and print the figures
+	$(BIN)/python -m bench
+
+.PHONY: lock
+lock: ## pin all dependencies with hashes (needs uv)
+	uv pip compile --quiet --generate-hashes --python-version 3.11 --extra servers --extra dev \
+	  --custom-compile-command "make lock" --no-annotate pyproject.toml --output-file requirements.lock
+
+.PHONY: clean
+clean: ## remove .venv and caches (never data)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,130 @@
+"""The archive on disk: where a day's files lie, what its manifest says, how its lines are read.
+
+    {archive}/{feed}/{date}/{channel}_{NNN}.jsonl.gz     finished segments: multi-member gzip, one member per commit
+    {archive}/{feed}/{date}/{channel}_{NNN}.jsonl.gz.part   the segment being written
+    {archive}/{feed}/{date}/manifest.json                which segments make up the day; readers go by it alone
+    {archive}/{feed}/cursor.json                         the archiver's own committed state
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from isal import igzip
+
+from ssmd import durable, frames
+from ssmd.errors import Permanent
+
+FORMAT = 1
+Ranges = list[tuple[int, int]]  # inclusive, ascending, not touching
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """A finished archive file. `bytes` compressed, `raw_bytes` not; `members` gzip members; ts in ns."""
+
+    name: str
+    channel: str
+    records: int
+    bytes: int
+    raw_bytes: int
+    members: int
+    sha256: str
+    seq_first: int
+    seq_last: int
+    ts_recv_first: int
+    ts_recv_last: int
+    symbols: dict[str, int]
+    hours: list[int]
+
+
+class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a day holds of one connection: its first and last `n` of that day, and what is missing between."""
+
+    conn: str
+    first: int
+    last: int
+    frames: int
+    holes: Ranges = []
+    closed: str | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=False):
+    """Enough to answer "is this day whole?" without opening a file."""
+
+    feed: str
+    date: str
+    format: int = FORMAT
+    revision: int = 0
+    sealed: bool = False
+    sealed_at: int | None = None
+    software: str = ""
+    segments: list[Segment] = []
+    connections: list[Connection] = []
+    sessions: list[msgspec.Raw] = []
+    gaps: list[msgspec.Raw] = []
+    counts: dict[str, int] = {}
+    symbols: dict[str, int] = {}
+    quarantined: dict[str, int] = {}
+
+    @property
+    def frames(self) -> int:
+        return sum(s.records for s in self.segments)
+
+    @property
+    def whole(self) -> bool:
+        """No connection has a hole."""
+        return not any(c.holes for c in self.connections)
+
+
+class NewerFormat(Permanent):
+    """The data was written by a newer ssmd than this."""
+
+
+def day_folder(archive: Path, feed: str, date: str) -> Path:
+    return archive / feed / date
+
+
+def manifest_path(archive: Path, feed: str, date: str) -> Path:
+    return day_folder(archive, feed, date) / "manifest.json"
+
+
+def segment_name(channel: str, number: int) -> str:
+    return f"{channel}_{number:03d}.jsonl.gz"
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Raises FileNotFoundError, or Permanent if the file is damaged or of a newer format."""
+    data = path.read_bytes()
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as e:
+        raise Permanent(f"{path} is damaged ({e}): run `ssmd verify` on that day") from e
+    if manifest.format > FORMAT:
+        raise NewerFormat(f"{path} has format {manifest.format}, this ssmd reads up to {FORMAT}: upgrade ssmd")
+    return manifest
+
+
+def save_manifest(path: Path, manifest: Manifest) -> None:
+    durable.replace(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+
+
+def manifests(archive: Path, feed: str | None = None) -> Iterator[Manifest]:
+    """Every day's manifest, by feed and date."""
+    for path in sorted(archive.glob(f"{feed or '*'}/????-??-??/manifest.json")):
+        yield load_manifest(path)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_segment(path: Path) -> Iterator[frames.Line]:
+    """The lines of one segment, in the order they were archived. Raises Permanent if it is damaged."""
+    try:
+        with igzip.open(path, "rb") as file:
+            for raw in file:
+                yield frames.parse(raw)
+    except (OSError, EOFError, igzip.BadGzipFile, msgspec.DecodeError) as e:
+        raise Permanent(f"{path} is damaged ({e}): run `ssmd verify` on that day") from e

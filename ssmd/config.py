@@ -1,0 +1,289 @@
+"""Feeds and environments as YAML, and where a data folder keeps what: parsed once, at the door.
+
+`exchanges/feeds/NAME.yaml` says what a venue offers; `exchanges/environments/NAME.yaml` says what we run and
+where. A data folder holds `journal/ archive/ lake/ nats/ temporal/ logs/ keys/ run/` and a `ssmd.json` with its
+format. While `ssmd up` runs, `run/addresses.json` says where everything listens.
+"""
+
+import os
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ssmd import __version__, durable
+from ssmd.errors import Permanent
+
+DATA_FORMAT = 1
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- feed
+
+
+class Endpoint(_Model):
+    """Where a venue listens."""
+
+    ws: str
+    rest: str
+
+
+class Limits(_Model):
+    """What a venue allows, or what we keep to where it does not say."""
+
+    symbols_per_subscription: int = 256
+    frame_bytes: int = 4 << 20
+
+
+class FeedVersion(_Model):
+    """What holds from a date on."""
+
+    effective_from: date
+    endpoints: dict[str, Endpoint]
+    channels: list[str]
+    limits: Limits = Limits()
+    silence_seconds: float = 30.0  # no frame of any kind for so long: the connection is dead
+    compression: bool = False
+    signed: bool = False  # the handshake needs a key
+
+
+class Precision(_Model):
+    """Digits after the decimal point that the lake keeps; a finer value makes the rollup fail, never round."""
+
+    price: int
+    size: int
+
+
+class Feed(_Model):
+    """One venue's data as we subscribe to it. `venue` is the folder under exchanges/."""
+
+    name: Name
+    venue: str
+    title: str
+    precision: Precision
+    versions: list[FeedVersion] = Field(min_length=1)
+
+    def at(self, day: date) -> FeedVersion:
+        """The version in force on a day."""
+        versions = sorted(self.versions, key=lambda v: v.effective_from)
+        return next((v for v in reversed(versions) if v.effective_from <= day), versions[0])
+
+
+# --------------------------------------------------------------------------------------------------- environment
+
+
+class Symbols(_Model):
+    """Which instruments: the named ones, those of the named series, or (both empty) all open ones."""
+
+    names: list[str] = []
+    series: list[str] = []
+    refresh_seconds: float = 60.0
+
+
+class KeyReference(_Model):
+    """Where a credential is (`env:NAME` or `file:PATH`, with {data}), never what it is."""
+
+    id: str = Field(pattern=r"^(env|file):.+")
+    secret: str = Field(pattern=r"^(env|file):.+")
+
+    def load(self, data: Path) -> tuple[str, bytes]:
+        """The key id and the secret. Raises Permanent naming the reference, never the value."""
+        return _dereference(self.id, data).decode().strip(), _dereference(self.secret, data)
+
+
+class EnvironmentFeed(_Model):
+    """How this environment runs a feed."""
+
+    feed: Name
+    endpoint: str  # `simulator`, or a name in the feed's endpoints
+    symbols: Symbols = Symbols()
+    channels: list[str] = []  # empty: all of the feed's
+    key: KeyReference | None = None
+
+
+class Temporal(_Model):
+    address: str = "127.0.0.1:7233"
+    namespace: str = "default"
+    task_queue: str = "ssmd"
+
+
+class Archiving(_Model):
+    """How often the archiver commits and rotates."""
+
+    commit_seconds: float = 1.0
+    commit_bytes: int = 8 << 20
+    rotate_seconds: float = 900.0
+    rotate_bytes: int = 256 << 20  # of raw lines
+
+
+class Environment(_Model):
+    """What runs where: `local` runs everything here against simulators."""
+
+    name: Name
+    servers: Literal["local", "remote"] = "local"  # local: `ssmd up` starts NATS and Temporal itself
+    nats: str = "nats://127.0.0.1:4222"
+    temporal: Temporal = Temporal()
+    archiving: Archiving = Archiving()
+    feeds: list[EnvironmentFeed] = Field(min_length=1)
+
+    def feed(self, name: str) -> EnvironmentFeed:
+        for f in self.feeds:
+            if f.feed == name:
+                return f
+        raise Permanent(
+            f"environment {self.name} has no feed {name!r}: it has {', '.join(f.feed for f in self.feeds)}"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------- loading
+
+_M = TypeVar("_M", Feed, Environment)
+
+
+def config_folder() -> Path:
+    """The folder with feeds/ and environments/: $SSMD_CONFIG, or the application's own exchanges/."""
+    named = os.environ.get("SSMD_CONFIG")
+    return Path(named) if named else application_folder() / "exchanges"
+
+
+def application_folder() -> Path:
+    """The tree with services/ and exchanges/; only `ssmd` is in the wheel, the rest runs from its tree."""
+    named = os.environ.get("SSMD_HOME")
+    folder = Path(named) if named else Path(__file__).resolve().parent.parent
+    if not (folder / "services").is_dir():
+        raise Permanent(f"{folder} holds no ssmd application tree (no services/): set SSMD_HOME to a checkout of ssmd")
+    return folder
+
+
+def load_feed(name: str, folder: Path | None = None) -> Feed:
+    return _load(Feed, "feed", name, (folder or config_folder()) / "feeds")
+
+
+def load_environment(name: str, folder: Path | None = None) -> Environment:
+    return _load(Environment, "environment", name, (folder or config_folder()) / "environments")
+
+
+def _load(model: type[_M], kind: str, name: str, folder: Path) -> _M:
+    path = folder / f"{name}.yaml"
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
+        raise Permanent(f"there is no {kind} {name!r} in {folder}; there is: {known}") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise Permanent(f"cannot read {path}: {e}") from e
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise Permanent(f"{where} is not valid YAML ({getattr(e, 'problem', e)}): mend that line") from e
+    try:
+        loaded = model.model_validate(content)
+    except ValidationError as e:
+        first = e.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        more = f" (and {e.error_count() - 1} more)" if e.error_count() > 1 else ""
+        raise Permanent(f"{path}: {field}: {first['msg'].lower()}{more}") from e
+    if loaded.name != name:
+        raise Permanent(f"{path}: name: is {loaded.name!r}, but must be that of the file, {name!r}")
+    return loaded
+
+
+def _dereference(reference: str, data: Path) -> bytes:
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        value = os.environ.get(where)
+        if not value:
+            raise Permanent(f"key reference {reference}: the variable {where} is not set; export it and start again")
+        return value.encode()
+    path = Path(where.replace("{data}", str(data))).expanduser()
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise Permanent(
+            f"key reference {reference}: cannot read {path} ({e.strerror}); put the key there, readable for you alone"
+        ) from e
+
+
+# --------------------------------------------------------------------------------------------------- data folder
+
+
+class Places:
+    """Where a data folder keeps what."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.journal = data / "journal"
+        self.archive = data / "archive"
+        self.lake = data / "lake"
+        self.nats = data / "nats"
+        self.temporal = data / "temporal"
+        self.logs = data / "logs"
+        self.keys = data / "keys"
+        self.run = data / "run"
+
+    def check(self) -> None:
+        """Raise Permanent if a newer ssmd wrote this folder, or if it is no ssmd data folder."""
+        mark = self.data / "ssmd.json"
+        if not mark.exists():
+            return
+        try:
+            found = msgspec.json.decode(mark.read_bytes())
+            written = int(found["format"])
+        except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError) as e:
+            raise Permanent(f"{mark} is damaged: it should hold {{\"format\": {DATA_FORMAT}}}; restore it") from e
+        if written > DATA_FORMAT:
+            raise Permanent(
+                f"{self.data} was written by ssmd {found.get('software', '?')} (format {written}); "
+                f"this is ssmd {__version__} (format {DATA_FORMAT}): upgrade ssmd or name another folder with --data"
+            )
+
+    def create(self) -> None:
+        """Check, then make the folders and the format mark."""
+        self.check()
+        for folder in (self.journal, self.archive, self.lake, self.nats, self.temporal, self.logs, self.keys, self.run):
+            durable.make_folder(folder)
+        mark = self.data / "ssmd.json"
+        if not mark.exists():
+            durable.replace(mark, msgspec.json.encode({"format": DATA_FORMAT, "software": __version__}) + b"\n")
+
+
+class FeedAddress(msgspec.Struct, frozen=True):
+    """Where the connector finds a feed's venue (or its simulator)."""
+
+    ws: str
+    rest: str
+
+
+class Addresses(msgspec.Struct, frozen=True):
+    """Where everything of a running `ssmd up` listens."""
+
+    environment: str
+    nats: str
+    temporal: str
+    temporal_ui: str
+    feeds: dict[str, FeedAddress]  # simulated ones only; others come from the feed's endpoints
+    telemetry: dict[str, str]  # service -> http://host:port
+    supervisor: int = 0  # its process id
+
+
+def addresses_path(data: Path) -> Path:
+    return data / "run" / "addresses.json"
+
+
+def load_addresses(data: Path) -> Addresses | None:
+    """None where no `ssmd up` has run in this data folder."""
+    try:
+        return msgspec.json.decode(addresses_path(data).read_bytes(), type=Addresses)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as e:
+        raise Permanent(f"{addresses_path(data)} is damaged: remove it and start `ssmd up` again") from e

@@ -1,0 +1,101 @@
+"""The frame: one WebSocket frame, one archive line, its bytes untouched.
+
+A *message* is what travels through journal and NATS; a *line* is the message with the stream sequence
+it was archived from put in front. Both are one JSON object on one line, made by concatenation so that the
+venue's bytes are copied and never re-encoded:
+
+    {"seq":812,"ts_recv":1786410915579000123,"conn":"kalshi-0-…","n":42,"frame":{"type":"trade",…}}
+"""
+
+import base64
+
+import msgspec
+
+BLANK = b" \t\r\n"
+
+# Our own channels; a venue's channel never starts with an underscore.
+SESSION = "_session"
+GAP = "_gap"
+BAD = "_bad"
+# Where a venue's answers to commands go: acknowledgements, errors, heartbeats.
+CONTROL = "control"
+# The symbol of frames that belong to no single instrument.
+ALL = "all"
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """One archive line (or message, then `seq` is 0), decoded without touching the frame inside.
+
+    `ts_recv` is nanoseconds since the epoch; `(conn, n)` is the frame's identity.
+    """
+
+    ts_recv: int
+    conn: str
+    n: int
+    seq: int = 0
+    frame: msgspec.Raw = msgspec.Raw(b"")
+    text: str | None = None
+    b64: str | None = None
+    head: str = ""
+    tail: str = ""
+    reason: str | None = None
+
+    def wire(self) -> bytes:
+        """The exact bytes the venue sent."""
+        if self.b64 is not None:
+            return base64.b64decode(self.b64)
+        if self.text is not None:
+            return self.text.encode()
+        return self.head.encode() + bytes(self.frame) + self.tail.encode()
+
+
+def message(ts_recv: int, conn: bytes, n: int, wire: bytes, *, bad: str | None = None, json: bool = True) -> bytes:
+    """What is journalled and published for one frame.
+
+    `json` says that the wire text is known to be one valid JSON value; `bad` is why it was quarantined.
+    """
+    if json and bad is None and wire[:1] in b"{[" and wire[-1:] in b"}]" and wire.isascii() and b"\n" not in wire:
+        return b'{"ts_recv":%d,"conn":"%s","n":%d,"frame":%s}' % (ts_recv, conn, n, wire)
+    reason = b"" if bad is None else b'"reason":%s,' % msgspec.json.encode(bad)
+    return b'{"ts_recv":%d,"conn":"%s","n":%d,%s%s}' % (ts_recv, conn, n, reason, _body(wire, json))
+
+
+def line(seq: int, msg: bytes) -> bytes:
+    """The archive line of a message, without its newline."""
+    return b'{"seq":%d,%s' % (seq, msg[1:])
+
+
+def _body(wire: bytes, json: bool) -> bytes:
+    try:
+        text = wire.decode()
+    except UnicodeDecodeError:
+        return b'"b64":"%s"' % base64.b64encode(wire)
+    core = wire.strip(BLANK)
+    if not json or not core or b"\n" in core or b"\r" in core:
+        return b'"text":%s' % msgspec.json.encode(text)
+    start = len(wire) - len(wire.lstrip(BLANK))
+    head, tail = wire[:start], wire[start + len(core) :]
+    return b"%s%s" % (_blank(b"head", head) + _blank(b"tail", tail), b'"frame":%s' % core)
+
+
+def _blank(key: bytes, blank: bytes) -> bytes:
+    return b'"%s":%s,' % (key, msgspec.json.encode(blank.decode())) if blank else b""
+
+
+_decode = msgspec.json.Decoder(Line).decode
+_decode_lines = msgspec.json.Decoder(Line).decode_lines
+
+
+def parse(raw: bytes) -> Line:
+    """A message or archive line. Raises msgspec.DecodeError if it is neither."""
+    return _decode(raw)
+
+
+def parse_lines(raw: bytes) -> list[Line]:
+    """Whole archive lines, newline-delimited."""
+    return _decode_lines(raw)
+
+
+def conn_id(feed: str, number: int, now_ns: int, random: int) -> str:
+    """A connection's name, for ever unique: feed, place in the connector, start in ms, four random digits."""
+    return f"{feed}-{number}-{now_ns // 1_000_000:011x}-{random & 0xFFFF:04x}"

@@ -1,0 +1,67 @@
+"""How every service starts and ends: its options, its signals, its exit code.
+
+    python -m services.NAME --data DIR [--env NAME] [--feed NAME] [--port N] …
+
+Addresses come from `{data}/run/addresses.json` where an `ssmd up` wrote it, else from the environment's YAML,
+so a service of a running platform can be started again by hand with `--data` alone.
+"""
+
+import argparse
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import uvloop
+
+from ssmd import config
+from ssmd.durable import DiskFailed
+from ssmd.errors import SsmdError
+
+EXIT_INPUT = 2
+EXIT_DISK = 74  # EX_IOERR: its supervisor knows that starting again needs space, not luck
+
+
+def options(name: str, purpose: str, *, feed: bool = True) -> argparse.ArgumentParser:
+    """The options every service has."""
+    parser = argparse.ArgumentParser(prog=f"python -m services.{name}", description=purpose)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="the data folder (default: data)")
+    parser.add_argument("--env", default=None, help="the environment (default: that of the running `ssmd up`, else local)")
+    parser.add_argument("--port", type=int, default=0, help="where /health, /ready, /metrics, /status listen (0: any free port)")
+    if feed:
+        parser.add_argument("--feed", required=True, help="the feed")
+    return parser
+
+
+def addresses(data: Path, env: str | None) -> config.Addresses:
+    """Where everything listens: as the running `ssmd up` says, else as the environment says."""
+    config.Places(data).check()
+    running = config.load_addresses(data)
+    if running is not None and env in {None, running.environment}:
+        return running
+    environment = config.load_environment(env or "local")
+    return config.Addresses(environment.name, environment.nats, environment.temporal.address, "", {}, {})
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run a service until it returns; SIGTERM and SIGINT set the event it is given. Never returns."""
+    sys.exit(uvloop.run(_supervised(main)))
+
+
+async def _supervised(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sig, stop.set)
+    gc.freeze()  # what start-up made lives for ever: keep it out of every later collection
+    try:
+        await main(stop)
+    except DiskFailed as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_DISK
+    except SsmdError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_INPUT
+    return 0

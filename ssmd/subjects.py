@@ -1,0 +1,56 @@
+"""Names on NATS: subjects, streams, and symbols as subject tokens."""
+
+import re
+
+from ssmd.frames import ALL
+
+_UNSAFE = re.compile(rb"[^0-9A-Za-z_\-:=+,@#$!~&()]")
+
+
+def token(symbol: str) -> str:
+    """A symbol as one subject token: bytes that NATS or a shell would trip over become %XX."""
+    if symbol == ALL:
+        return "%61ll"  # a venue's own symbol of that name, not our "every instrument"
+    if not symbol:
+        raise ValueError("a symbol may not be empty")
+    return _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], symbol.encode()).decode()
+
+
+def symbol(token: str) -> str:
+    """The symbol a token stands for: the inverse of `token`."""
+    return re.sub(rb"%([0-9A-Fa-f]{2})", lambda m: bytes([int(m[1], 16)]), token.encode()).decode()
+
+
+def frame(env: str, feed: str, channel: str, symbol: str | None, shard: str | None = None) -> str:
+    """Where a raw frame is published; `symbol` None is for frames of no single instrument."""
+    return f"{prefix(env, feed, shard)}.json.{channel}.{ALL if symbol is None else token(symbol)}"
+
+
+def channel_of(subject: str) -> str:
+    """The channel in a raw frame's subject."""
+    return subject.rsplit(".", 2)[1]
+
+
+def prefix(env: str, feed: str, shard: str | None = None) -> str:
+    """What all subjects of a feed's shard start with."""
+    return f"{env}.{feed}" if shard is None else f"{env}.{feed}.{shard}"
+
+
+def stream(env: str, feed: str, shard: str | None = None) -> str:
+    """The JetStream stream that holds a feed's raw frames."""
+    return prefix(env, feed, shard).replace(".", "_").replace("-", "_").upper()
+
+
+def archived(env: str, feed: str, shard: str | None = None) -> str:
+    """Where the archiver says which frames are safe (core NATS; a request to `.get` asks for all)."""
+    return f"{prefix(env, feed, shard)}.archived"
+
+
+def replay(env: str, feed: str, shard: str | None = None) -> str:
+    """Where the connector answers requests for frames of its journal (core NATS)."""
+    return f"{prefix(env, feed, shard)}.replay"
+
+
+def seal(env: str, feed: str, shard: str | None = None) -> str:
+    """Where the archiver is asked to seal a day now (core NATS)."""
+    return f"{prefix(env, feed, shard)}.seal"
