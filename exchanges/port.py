@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from ssmd.errors import SsmdError
 from ssmd.events import Event, GapCause
 
 
@@ -106,30 +107,89 @@ class Answer:
     body: bytes
 
 
-class Outgoing(NamedTuple):
-    """A frame the simulator sends: `tape` is the recorded frame's place (from 0), None for its own frames;
-    `ts_ns` the venue's time at which it leaves."""
+class Record(NamedTuple):
+    """One market-data frame as recorded or made up, before a connection numbers it.
 
+    `kind` is the frame's type, `channel` what a client subscribes to in order to get it, `detail` whatever the
+    venue's grammar wants to find again when it applies and sends the record.
+    """
+
+    ts_ns: int  # when the recorder received it, or when it happened
+    kind: str
+    channel: str
+    symbol: str | None
     wire: bytes
-    ts_ns: int
-    tape: int | None = None
-    ping: bool = False  # a WebSocket Ping with this body instead of a text frame
+    detail: object = None
 
 
 class SimulatedConnection(Protocol):
     """The server's grammar on one connection."""
 
-    def received(self, wire: bytes, now_ns: int) -> Sequence[Outgoing]:
-        """Answers to one client frame."""
+    subscriptions: int  # how many are in force
+
+    def received(self, wire: bytes, now_ns: int) -> Sequence[bytes]:
+        """Answers to one client frame. Never raises on any input."""
         ...
 
-    def market(self, index: int, record: object, now_ns: int) -> Sequence[Outgoing]:
-        """Frames by which this connection learns of one market record (None if not subscribed)."""
+    def market(self, record: Record) -> Sequence[bytes]:
+        """The frames by which this connection learns of a record: none if it is not subscribed to it."""
         ...
 
-    def tick(self, now_ns: int) -> Sequence[Outgoing]:
-        """About once a second: pings."""
+    def covers(self, contents: Iterable[tuple[str, str | None]]) -> bool:
+        """Whether it is subscribed to all these (channel, symbol)."""
         ...
+
+    def overflow(self) -> Sequence[bytes]:
+        """The client reads too slowly: what the venue says when it gives up on its subscriptions."""
+        ...
+
+    def heartbeat(self, now_ns: int) -> bytes | None:
+        """Asked about once a second: the body of a WebSocket Ping that is due."""
+        ...
+
+
+class Simulator(Protocol):
+    """The far side of a venue: markets, books, REST, connections. Told what happens, or making it up."""
+
+    ws_path: str
+
+    def refuses(self, method: str, path: str, headers: Mapping[str, str], now_ns: int) -> Answer | None:
+        """The answer to a request whose signature is not good; None if it is. Header names are in lower case."""
+        ...
+
+    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int) -> Answer:
+        """REST: `target` is path and query."""
+        ...
+
+    def connect(self) -> SimulatedConnection: ...
+
+    def record(self, line: bytes) -> Record | None:
+        """One line of a recording; None if it is no market data. Raises Unparsable."""
+        ...
+
+    def load(self, contents: Iterable[tuple[str, str | None]], first_ns: int, last_ns: int) -> None:
+        """Open the markets of a recording, with nothing in their books; forget what was applied before."""
+        ...
+
+    def apply(self, record: Record) -> None:
+        """Let a record happen: books, trades and states follow."""
+        ...
+
+    def generate(self, now_ns: int) -> Sequence[Record]:
+        """What happened since the last call, made up from the seed and already applied."""
+        ...
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What to simulate. Without a public key no signature is checked."""
+
+    start_ns: int
+    key_id: str | None = None
+    public_key: bytes | None = None
+    seed: int = 0
+    markets: int = 12
+    frames_per_second: float = 200.0
 
 
 # ------------------------------------------------------------------------------------------------------ venue
@@ -137,11 +197,16 @@ class SimulatedConnection(Protocol):
 
 @dataclass(frozen=True)
 class Subscription:
-    """What one connection shall carry: the venue's channel names and the instruments (empty: all)."""
+    """What one connection shall carry: the venue's channel names and the instruments (empty: all).
+
+    With `firehose`, channels that can be had for every instrument at once are, so that nothing of an instrument
+    is missed before it was listed; only channels that need a list get `symbols`.
+    """
 
     channels: tuple[str, ...]
     symbols: tuple[str, ...]
     symbols_per_subscription_max: int = 256
+    firehose: bool = True
 
 
 class Venue(Protocol):
@@ -161,7 +226,17 @@ class Venue(Protocol):
         """First-page requests that list the open instruments of `series` (empty: all)."""
         ...
 
-    def instruments_page(self, request: Request, body: bytes) -> Instruments: ...
+    def instruments_page(self, request: Request, body: bytes) -> Instruments:
+        """Raises Unparsable if the body is no listing."""
+        ...
+
+    def refusal(self, status: int, body: bytes) -> SsmdError:
+        """What an HTTP answer other than 200 means: Transient or Permanent, ready to be raised."""
+        ...
+
+    def simulator(self, simulation: Simulation) -> Simulator:
+        """Raises Permanent if the public key is none."""
+        ...
 
 
 class EventGrammar(Protocol):

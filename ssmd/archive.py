@@ -1,9 +1,9 @@
 """The archive on disk: where a day's files lie, what its manifest says, how its lines are read.
 
-    {archive}/{feed}/{date}/{channel}_{NNN}.jsonl.gz     finished segments: multi-member gzip, one member per commit
-    {archive}/{feed}/{date}/{channel}_{NNN}.jsonl.gz.part   the segment being written
-    {archive}/{feed}/{date}/manifest.json                which segments make up the day; readers go by it alone
-    {archive}/{feed}/cursor.json                         the archiver's own committed state
+{archive}/{feed}/{date}/{channel}_{NNN}.jsonl.gz     finished segments: multi-member gzip, one member per commit
+{archive}/{feed}/{date}/{channel}_{NNN}.jsonl.gz.part   the segment being written
+{archive}/{feed}/{date}/manifest.json                which segments make up the day; readers go by it alone
+{archive}/{feed}/cursor.json                         the archiver's own committed state
 """
 
 import hashlib

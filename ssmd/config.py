@@ -137,9 +137,7 @@ class Environment(_Model):
         for f in self.feeds:
             if f.feed == name:
                 return f
-        raise Permanent(
-            f"environment {self.name} has no feed {name!r}: it has {', '.join(f.feed for f in self.feeds)}"
-        )
+        raise Permanent(f"environment {self.name} has no feed {name!r}: it has {', '.join(f.feed for f in self.feeds)}")
 
 
 # ------------------------------------------------------------------------------------------------------- loading
@@ -239,7 +237,7 @@ class Places:
             found = msgspec.json.decode(mark.read_bytes())
             written = int(found["format"])
         except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError) as e:
-            raise Permanent(f"{mark} is damaged: it should hold {{\"format\": {DATA_FORMAT}}}; restore it") from e
+            raise Permanent(f'{mark} is damaged: it should hold {{"format": {DATA_FORMAT}}}; restore it') from e
         if written > DATA_FORMAT:
             raise Permanent(
                 f"{self.data} was written by ssmd {found.get('software', '?')} (format {written}); "
@@ -249,7 +247,16 @@ class Places:
     def create(self) -> None:
         """Check, then make the folders and the format mark."""
         self.check()
-        for folder in (self.journal, self.archive, self.lake, self.nats, self.temporal, self.logs, self.keys, self.run):
+        for folder in (
+            self.journal,
+            self.archive,
+            self.lake,
+            self.nats,
+            self.temporal,
+            self.logs,
+            self.keys,
+            self.run,
+        ):
             durable.make_folder(folder)
         mark = self.data / "ssmd.json"
         if not mark.exists():

@@ -21,7 +21,9 @@ class DiskFailed(Transient):
 
     def __init__(self, path: Path, error: OSError) -> None:
         what = "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        super().__init__(f"cannot write {path}: {what}; free or mend the disk, then start again: nothing confirmed is lost")
+        super().__init__(
+            f"cannot write {path}: {what}; free or mend the disk, then start again: nothing confirmed is lost"
+        )
         self.path = path
         self.errno = error.errno
 
@@ -154,5 +156,7 @@ class Lock:
         os.pwrite(self._fd, f"{self._owner} (process {os.getpid()})\n".encode(), 0)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._fd)

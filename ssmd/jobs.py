@@ -75,3 +75,12 @@ class RolledUp:
     frames: int
     rows: dict[str, int]
     quarantined: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job or a step is: `done` of `total` (0: not countable) while `doing` it."""
+
+    doing: str
+    done: int = 0
+    total: int = 0

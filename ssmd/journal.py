@@ -18,8 +18,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from ssmd import durable, frames
+from ssmd import durable, frames, subjects
+from ssmd.events import Session
 
+READ_BYTES = 1 << 20
 SEGMENT_BYTES = 64 << 20  # small enough to free space soon, large enough to be rare (about 200k Kalshi frames)
 
 
@@ -38,20 +40,33 @@ class Segment:
     bytes: int = 0
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
 
+    @property
+    def number(self) -> int:
+        return int(self.path.stem)
+
     def note(self, conn: str, first: int, last: int) -> None:
         known = self.ranges.get(conn)
         self.ranges[conn] = (first, last) if known is None else (min(known[0], first), max(known[1], last))
 
 
-@dataclass(frozen=True)
-class Recovery:
-    """What was found at start: connections with their last `n`, and how many bytes of torn tail were cut."""
+class Position(NamedTuple):
+    """A place in the journal: a segment's number and a byte offset in it."""
 
-    records: int
-    last: dict[str, int]
-    last_ts_recv: int
-    closed: frozenset[str]
-    cut_bytes: int
+    segment: int
+    offset: int
+
+
+@dataclass
+class Recovery:
+    """What a former run left: its connections with their last `n`, and how many bytes of torn tail were cut."""
+
+    records: int = 0
+    last: dict[str, int] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
+    cut_bytes: int = 0
+    conn: str | None = None  # the latest connection
+    ts_recv: int = 0  # of the latest record
+    venue_crc32: int | None = None  # of the latest connection's last frame from the venue, as sent
 
 
 def encode(subject: bytes, message: bytes) -> bytes:
@@ -96,39 +111,45 @@ class Journal:
 
     def recover(self) -> Recovery:
         """Read what a former run left, cut a torn tail. Call once, before the first append."""
-        last: dict[str, int] = {}
-        closed: set[str] = set()
-        last_ts = records = cut = 0
-        paths = sorted(self.folder.glob("*.journal"))
-        for path in paths:
+        found = Recovery()
+        for path in sorted(self.folder.glob("*.journal")):
             segment = Segment(path)
             good_end = 0
             for end, record in read(path):
                 if record is None:
-                    continue  # damage before a good record stays in place: `scrub` names it, replay skips it
+                    continue  # damage before a good record stays in place: replay skips it, n shows the hole
                 good_end = end
-                line = frames.parse(record.message)
-                segment.note(line.conn, line.n, line.n)
-                last[line.conn] = max(last.get(line.conn, 0), line.n)
-                last_ts = max(last_ts, line.ts_recv)
-                records += 1
-                if f".{frames.SESSION}." in record.subject:
-                    session = msgspec.json.decode(line.frame)
-                    if session["type"] == "close":
-                        closed.add(session["conn"])
+                self._note(found, segment, record)
             size = path.stat().st_size
             if good_end < size:
-                cut += size - good_end
+                found.cut_bytes += size - good_end
                 durable.Appender(path, size=good_end).close()
             segment.bytes = good_end
             if good_end:
                 self._segments.append(segment)
             else:
                 durable.remove(path)
-        return Recovery(records, last, last_ts, frozenset(closed), cut)
+        return found
+
+    @staticmethod
+    def _note(found: Recovery, segment: Segment, record: Record) -> None:
+        line = frames.parse(record.message)
+        segment.note(line.conn, line.n, line.n)
+        found.records += 1
+        found.last[line.conn] = max(found.last.get(line.conn, 0), line.n)
+        found.ts_recv = max(found.ts_recv, line.ts_recv)
+        if line.conn != found.conn:
+            found.conn, found.venue_crc32 = line.conn, None
+        channel = subjects.channel_of(record.subject)
+        if channel == frames.SESSION:
+            session = msgspec.json.decode(line.frame, type=Session)
+            if session.type == "close":
+                found.closed.add(session.conn)
+        elif channel != frames.GAP:
+            found.venue_crc32 = zlib.crc32(line.wire())
 
     @property
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         """How much disk the journal takes."""
         return sum(s.bytes for s in self._segments)
 
@@ -148,7 +169,7 @@ class Journal:
         segment.note(conn, first, last)
 
     def _next_segment(self) -> durable.Appender:
-        number = int(self._segments[-1].path.stem) + 1 if self._segments else 1
+        number = self._segments[-1].number + 1 if self._segments else 1
         if self._appender is not None:
             self._dirty.append(self._appender)
         path = self.folder / f"{number:020d}.journal"
@@ -171,12 +192,13 @@ class Journal:
         return sync
 
     def confirm(self, archived: Callable[[str, int, int], bool]) -> int:
-        """Remove every finished segment whose frames the archive has; return how many went.
+        """Remove the oldest segments whose frames the archive has; return how many went.
 
-        `archived(conn, first, last)` says whether all of these frames are safe.
+        `archived(conn, first, last)` says whether all of these frames are safe. The newest segment stays: the
+        next start learns from it which connection was the last, and where it ended.
         """
         gone = 0
-        while len(self._segments) > 1 or (self._segments and self._appender is None):
+        while len(self._segments) > 1:
             segment = self._segments[0]
             if not all(archived(conn, a, b) for conn, (a, b) in segment.ranges.items()):
                 break
@@ -185,13 +207,49 @@ class Journal:
             gone += 1
         return gone
 
-    def records(self, wanted: Callable[[str, int, int], bool] | None = None) -> Iterator[Record]:
-        """All whole records in order, of the segments for which `wanted(conn, first, last)` holds for any range."""
+    def start(self) -> Position:
+        """The oldest place."""
+        return Position(self._segments[0].number, 0) if self._segments else self.end()
+
+    def end(self) -> Position:
+        """The place where the next record will stand."""
+        if not self._segments:
+            return Position(1, 0)
+        last = self._segments[-1]
+        if self._appender is None:
+            return Position(last.number + 1, 0)
+        return Position(last.number, last.bytes)
+
+    def read_from(self, position: Position, max_bytes: int = READ_BYTES) -> tuple[list[Record], Position]:
+        """The whole records after `position`, about `max_bytes` of them, and the place after these."""
+        for i, segment in enumerate(self._segments):
+            if segment.number < position.segment:
+                continue
+            offset = position.offset if segment.number == position.segment else 0
+            if offset >= segment.bytes:
+                continue
+            with segment.path.open("rb") as file:
+                file.seek(offset)
+                data = file.read(min(max_bytes, segment.bytes - offset))
+                if not data.endswith(b"\n"):
+                    data += file.readline()
+            records = [r for r in map(decode, data.split(b"\n")[:-1]) if r is not None]
+            after = Position(segment.number, offset + len(data))
+            if after.offset >= segment.bytes and i + 1 < len(self._segments):
+                after = Position(self._segments[i + 1].number, 0)
+            return records, after
+        return [], self.end()
+
+    def find(self, conn: str, first: int, last: int) -> Iterator[Record]:
+        """The records of frames `first`..`last` of a connection, as far as they are still here."""
         for segment in list(self._segments):
-            if wanted is None or any(wanted(c, a, b) for c, (a, b) in segment.ranges.items()):
+            known = segment.ranges.get(conn)
+            if known is not None and known[0] <= last and first <= known[1]:
                 for _, record in read(segment.path):
                     if record is not None:
-                        yield record
+                        line = frames.parse(record.message)
+                        if line.conn == conn and first <= line.n <= last:
+                            yield record
 
     def close(self) -> None:
         self.syncs()()

@@ -28,8 +28,15 @@ def options(name: str, purpose: str, *, feed: bool = True) -> argparse.ArgumentP
     """The options every service has."""
     parser = argparse.ArgumentParser(prog=f"python -m services.{name}", description=purpose)
     parser.add_argument("--data", type=Path, default=Path("data"), help="the data folder (default: data)")
-    parser.add_argument("--env", default=None, help="the environment (default: that of the running `ssmd up`, else local)")
-    parser.add_argument("--port", type=int, default=0, help="where /health, /ready, /metrics, /status listen (0: any free port)")
+    parser.add_argument(
+        "--env", default=None, help="the environment (default: that of the running `ssmd up`, else local)"
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=0,
+        help="where /health, /ready, /metrics, /status listen (0: any free port)",
+    )
     if feed:
         parser.add_argument("--feed", required=True, help="the feed")
     return parser
@@ -59,9 +66,9 @@ async def _supervised(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     try:
         await main(stop)
     except DiskFailed as e:
-        print(f"error: {e}", file=sys.stderr)
+        sys.stderr.write(f"error: {e}\n")
         return EXIT_DISK
     except SsmdError as e:
-        print(f"error: {e}", file=sys.stderr)
+        sys.stderr.write(f"error: {e}\n")
         return EXIT_INPUT
     return 0

@@ -1,15 +1,23 @@
 """The lake's tables: columns, types, sort order, file names. One place for rollup, reader and documentation.
 
-    {lake}/{table}/feed={feed}/date={date}/{table}_{HH}.parquet
-    {lake}/days/feed={feed}/date={date}/manifest.json
+A file is named by what it was made from, so nothing that a day's manifest names is ever written over: a new
+revision of a day lies beside the old one until the manifest, replaced last, names it.
+
+{lake}/{table}/feed={feed}/date={date}/{table}_{HH}.{inputs}.parquet
+{lake}/days/feed={feed}/date={date}/manifest.json
 """
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 
+from ssmd import durable
+from ssmd.archive import NewerFormat
 from ssmd.config import Precision
+from ssmd.errors import Permanent
 
 FORMAT = 1
 
@@ -17,11 +25,14 @@ _COMMON: list[tuple[str, pa.DataType, str]] = [
     ("ts_recv", pa.int64(), "ns since the epoch, right after our socket read"),
     ("ts_event", pa.int64(), "ns since the epoch, the venue's own; null if it gave none"),
     ("feed", pa.dictionary(pa.int32(), pa.string()), "the feed"),
-    ("symbol", pa.dictionary(pa.int32(), pa.string()), "the venue's instrument id"),
+    ("symbol", pa.dictionary(pa.int32(), pa.string()), "the venue's instrument id; null for sessions and gaps"),
     ("conn", pa.dictionary(pa.int32(), pa.string()), "the connection; (conn, n) names the frame"),
     ("n", pa.int64(), "the frame's number on its connection"),
     ("item", pa.int32(), "the event's place in its frame, from 0"),
 ]
+
+
+COMMON = tuple(name for name, _, _ in _COMMON)
 
 
 def schema(table: str, precision: Precision) -> pa.Schema:
@@ -47,8 +58,9 @@ def schema(table: str, precision: Precision) -> pa.Schema:
         "sessions": [("type", pa.string()), ("session", pa.string()), ("detail", pa.string())],
         "gaps": [
             ("gap", pa.string()),
-            ("start", pa.int64()),
-            ("end", pa.int64()),
+            ("session", pa.string()),
+            ("ts_start", pa.int64()),
+            ("ts_end", pa.int64()),
             ("cause", pa.string()),
             ("symbols", pa.list_(pa.string())),
             ("evidence", pa.string()),
@@ -62,9 +74,15 @@ TABLES = ("trades", "tickers", "book_deltas", "book_snapshots", "status", "sessi
 SORT = ("symbol", "ts_recv", "conn", "n", "item")
 
 
-def file_path(table: str, feed: str, date: str, hour: int) -> Path:
-    """A table's file of one hour, relative to the lake."""
-    return Path(table) / f"feed={feed}" / f"date={date}" / f"{table}_{hour:02d}.parquet"
+def inputs_key(precision: Precision, segments: list[tuple[str, str]], software: str) -> str:
+    """What an hour's files are named by: the segments (name, sha256) they come from and what shaped them."""
+    made_of = [FORMAT, precision.price, precision.size, segments, software]
+    return hashlib.sha256(msgspec.json.encode(made_of)).hexdigest()[:12]
+
+
+def file_path(table: str, feed: str, date: str, hour: int, inputs: str) -> Path:
+    """A table's file of one hour, relative to the lake; `inputs` is its `inputs_key`."""
+    return Path(table) / f"feed={feed}" / f"date={date}" / f"{table}_{hour:02d}.{inputs}.parquet"
 
 
 def manifest_path(feed: str, date: str) -> Path:
@@ -95,3 +113,29 @@ class LakeDay(msgspec.Struct, frozen=True):
     events: dict[str, int]
     format: int = FORMAT
     software: str = ""
+
+
+def load_day(path: Path) -> LakeDay:
+    """Raises FileNotFoundError, or Permanent if the file is damaged or of a newer format."""
+    data = path.read_bytes()
+    try:
+        day = msgspec.json.decode(data, type=LakeDay)
+    except msgspec.DecodeError as e:
+        raise Permanent(f"{path} is damaged ({e}): run `ssmd rollup` on that day again") from e
+    if day.format > FORMAT:
+        raise NewerFormat(f"{path} has format {day.format}, this ssmd reads up to {FORMAT}: upgrade ssmd")
+    return day
+
+
+def save_day(lake: Path, day: LakeDay) -> Path:
+    """Publish a rolled-up day; returns the manifest's path relative to the lake."""
+    relative = manifest_path(day.feed, day.date)
+    durable.make_folder((lake / relative).parent)
+    durable.replace(lake / relative, msgspec.json.format(msgspec.json.encode(day), indent=1) + b"\n")
+    return relative
+
+
+def days(lake: Path, feed: str | None = None) -> Iterator[LakeDay]:
+    """Every rolled-up day's manifest, by feed and date."""
+    for path in sorted(lake.glob(f"days/feed={feed or '*'}/date=????-??-??/manifest.json")):
+        yield load_day(path)

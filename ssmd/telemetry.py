@@ -2,18 +2,18 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
-
-__all__ = ["Counter", "Gauge", "Histogram", "Telemetry", "configure_logging"]
 
 
 class Telemetry:
@@ -31,6 +31,10 @@ class Telemetry:
         self.waiting: Callable[[], list[str]] = list
         self.status: Callable[[], dict[str, object]] = dict
         self._server: Server | None = None
+
+    def gauges(self, prefix: str, read: Callable[[], dict[str, int]]) -> None:
+        """Export what `read` returns as gauges `{prefix}_{key}`, asked at each scrape."""
+        self.registry.register(_Figures(prefix, read))
 
     async def serve(self, host: str, port: int) -> int:
         """Listen; `port` 0 takes a free one. Returns the port."""
@@ -60,6 +64,23 @@ class Telemetry:
     def _verdict(self, wrong: list[str]) -> Response:
         status = HTTPStatus.SERVICE_UNAVAILABLE if wrong else HTTPStatus.OK
         return response(status, msgspec.json.encode({"service": self.service, "ok": not wrong, "problems": wrong}))
+
+
+class _Figures(Collector):
+    """Figures a service keeps anyway, as Prometheus gauges."""
+
+    def __init__(self, prefix: str, read: Callable[[], dict[str, int]]) -> None:
+        self._prefix = prefix
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        for key, value in self._read().items():
+            gauge = GaugeMetricFamily(f"{self._prefix}_{key}", key.replace("_", " "))
+            gauge.add_metric([], value)
+            yield gauge
 
 
 def response(status: HTTPStatus, body: bytes, kind: str = "application/json") -> Response:

@@ -1,0 +1,1 @@
+"""The archiver: from JetStream to JSONL.gz segments and manifests, exactly once."""

@@ -1,0 +1,353 @@
+"""The archiver process: reads the stream, commits, asks for what is missing, says what is safe, seals days."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import msgspec
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError
+
+from services.archiver.store import Store
+from ssmd import broker, config, durable, subjects
+from ssmd.archive import Manifest, Ranges
+from ssmd.clock import SECOND_NS
+from ssmd.telemetry import Telemetry
+
+REQUEST_MESSAGES = 500
+REQUESTS = 4  # outstanding: one is always on its way while another is being worked off
+REQUEST_SECONDS = 5.0
+REQUEST_BYTES = 4 << 20
+DEAD_SECONDS = REQUEST_SECONDS + 3  # a request that got no answer at all for so long: the consumer is gone
+BUFFER_BYTES = 64 << 20  # no further requests while the disk is this far behind
+HOUSEKEEPING_SECONDS = 1.0
+HOLE_SECONDS = 2.0  # frames sent again may be on their way; then ask
+HOLE_TRIES = 3
+SEAL_GRACE_SECONDS = 60.0
+PURGE_SECONDS = 60.0
+KEEP_MESSAGES = 1_000_000  # archived frames that stay in the stream for other readers
+DRAIN_SECONDS = 6.0
+
+Log = structlog.typing.FilteringBoundLogger
+
+
+class SealRequest(msgspec.Struct, frozen=True):
+    date: str
+
+
+class Archiver:
+    """The archive of one feed."""
+
+    def __init__(
+        self, environment: config.Environment, feed: str, nats_url: str, archive_folder: Path, log: Log
+    ) -> None:
+        self._env = environment.name
+        self._feed = feed
+        self._pace = environment.archiving
+        self._nats_url = nats_url
+        self._folder = archive_folder
+        self._log = log
+        self._stream = subjects.stream(self._env, feed)
+        self._store = Store(archive_folder, feed)
+        self._nats: Client
+        self._ready = False
+        self._inbox = ""
+        self._consumer = ""
+        self._requests: dict[int, tuple[float, int]] = {}  # number -> (when, messages still to come), oldest first
+        self._request_number = 0
+        self._routes: dict[str, tuple[str, str]] = {}
+        self._commit_lock = asyncio.Lock()
+        self._commit_now = asyncio.Event()
+        self._pending = 0
+        self._asked: dict[tuple[str, int, int], tuple[int, float]] = {}  # hole -> (times asked, when)
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sealed: dict[str, bool] = {}
+        self._finished = 0
+
+    # ------------------------------------------------------------------------------------------------- lifetime
+
+    async def run(self, stop: asyncio.Event, telemetry: Telemetry) -> None:
+        """Archive until `stop`; then everything the stream held is in finished segments."""
+        telemetry.problems, telemetry.waiting, telemetry.status = self._problems, self._waiting, self._status
+        telemetry.gauges("ssmd_archiver", lambda: {k: v for k, v in self._status().items() if isinstance(v, int)})
+        durable.make_folder(self._folder / self._feed)
+        with durable.Lock(self._folder / self._feed, f"archiver {self._feed}"):
+            await asyncio.to_thread(self._store.recover)
+            self._nats = await broker.connect(self._nats_url, f"archiver-{self._feed}", self._log, self._nats_back)
+            prefix = subjects.prefix(self._env, self._feed)
+            await broker.ensure_stream(self._nats, self._stream, [f"{prefix}.json.>"])
+            self._inbox = self._nats.new_inbox()
+            await self._nats.subscribe(
+                f"{self._inbox}.*", cb=self._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
+            )
+            await self._nats.subscribe(f"{subjects.archived(self._env, self._feed)}.get", cb=self._on_archived_get)
+            await self._nats.subscribe(subjects.seal(self._env, self._feed), cb=self._on_seal)
+            await self._open_consumer()
+            self._ready = True
+            await self._work(stop)
+            await self._nats.close()
+            self._store.close()
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        tasks: list[asyncio.Future[None]] = [
+            asyncio.ensure_future(_wait(stop)),
+            asyncio.create_task(self._commit_regularly()),
+            asyncio.create_task(self._keep_house()),
+            self._failed,
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            try:
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await self._catch_up()
+            except (TimeoutError, NatsError, APIError) as e:
+                self._log.warning("stopping before the end of the stream; the next start goes on", reason=str(e))
+            await self._commit(finish=self._store.of_day(None))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ------------------------------------------------------------------------------------------------ consuming
+
+    async def _open_consumer(self) -> None:
+        """A pull consumer from right after our cursor. The server's own position is never asked for."""
+        jetstream = self._nats.jetstream()
+        while True:
+            try:
+                state = (await jetstream.stream_info(self._stream)).state
+                cursor = self._store.cursor
+                if cursor.seq > state.last_seq:
+                    self._log.error("the stream has been reset: reading it from its start", cursor=cursor.seq)
+                    cursor.seq = 0
+                info = await jetstream.add_consumer(
+                    self._stream,
+                    ConsumerConfig(
+                        name=f"archiver-{time.time_ns():x}",
+                        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                        opt_start_seq=cursor.seq + 1,
+                        ack_policy=AckPolicy.NONE,
+                        inactive_threshold=60,
+                        mem_storage=True,
+                        max_deliver=-1,
+                    ),
+                )
+                break
+            except (NatsError, TimeoutError, APIError) as e:
+                self._log.warning("cannot read the stream yet", error=f"{type(e).__name__}: {e}")
+                await asyncio.sleep(0.5)
+        self._consumer = info.name
+        self._pending = info.num_pending or 0
+        self._requests.clear()
+        await self._ask()
+
+    async def _ask(self) -> None:
+        """Keep enough pull requests outstanding."""
+        while len(self._requests) < REQUESTS and self._store.buffered_bytes < BUFFER_BYTES:
+            self._request_number += 1
+            self._requests[self._request_number] = (time.monotonic(), REQUEST_MESSAGES)
+            body = b'{"batch":%d,"expires":%d,"max_bytes":%d}' % (
+                REQUEST_MESSAGES,
+                int(REQUEST_SECONDS * SECOND_NS),
+                REQUEST_BYTES,
+            )
+            await self._nats.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
+                body,
+                reply=f"{self._inbox}.{self._request_number}",
+            )
+
+    async def _on_message(self, msg: Msg) -> None:
+        try:
+            number = int(msg.subject.rpartition(".")[2]) if msg.subject.startswith(self._inbox) else 0
+            if msg.headers is not None and "Status" in msg.headers:
+                self._requests.pop(number, None)  # 404, 408, 409: this request is over
+                if msg.headers["Status"] not in {"404", "408"} and "Exceeded" not in msg.headers.get("Description", ""):
+                    self._log.info(
+                        "pull request ended", status=msg.headers["Status"], why=msg.headers.get("Description")
+                    )
+            else:
+                self._take(msg)
+            await self._ask()
+            if self._store.buffered_bytes >= self._pace.commit_bytes:
+                self._commit_now.set()
+        except Exception as e:  # nats-py would swallow it
+            if not self._failed.done():
+                self._failed.set_exception(e)
+
+    def _take(self, msg: Msg) -> None:
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, v2 with domain and hash
+        tokens = msg.reply.split(".")
+        first = next(iter(self._requests), None)  # the server works requests off in order
+        if first is not None:
+            when, left = self._requests[first]
+            if left > 1:
+                self._requests[first] = (when, left - 1)
+            else:
+                del self._requests[first]
+        seq, self._pending = (int(tokens[5]), int(tokens[8])) if len(tokens) == 9 else (int(tokens[7]), int(tokens[10]))
+        route = self._routes.get(msg.subject)
+        if route is None:
+            channel, token = msg.subject.rsplit(".", 2)[1:]
+            route = self._routes[msg.subject] = (channel, subjects.symbol(token))
+        self._store.add(seq, *route, msg.data)
+
+    def _nats_back(self) -> None:
+        self._requests = {n: (0.0, left) for n, (_, left) in self._requests.items()}  # lost with the connection
+
+    async def _catch_up(self) -> None:
+        """Wait until everything the stream holds now has been taken."""
+        last = (await self._nats.jetstream().stream_info(self._stream)).state.last_seq
+        while self._store.cursor.seq < last:  # noqa: ASYNC110  # rare and short
+            await asyncio.sleep(0.01)
+
+    # --------------------------------------------------------------------------------------------------- commit
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._pace.commit_seconds):
+                    await self._commit_now.wait()
+            except TimeoutError:
+                pass
+            self._commit_now.clear()
+            rotate_ns = int(self._pace.rotate_seconds * SECOND_NS)
+            await self._commit(finish=self._store.due(time.time_ns(), rotate_ns, self._pace.rotate_bytes))
+
+    async def _commit(self, finish: list[tuple[str, str]], seal: list[str] | None = None) -> dict[str, Manifest]:
+        async with self._commit_lock:
+            commit = self._store.begin(finish, seal or [])
+            if commit is None:
+                return {}
+            manifests = await asyncio.to_thread(self._store.write, commit)
+            self._finished += len(commit.finished)
+            for date, manifest in manifests.items():
+                self._store.sealed(date)
+                if manifest.sealed:
+                    self._log.info("day sealed", date=date, revision=manifest.revision, frames=manifest.frames)
+        if commit.archived:
+            await self._tell(subjects.archived(self._env, self._feed), commit.archived)
+        await self._ask()
+        return manifests
+
+    async def _tell(self, subject: str, archived: dict[str, Ranges]) -> None:
+        try:
+            await self._nats.publish(subject, msgspec.json.encode(archived))
+        except (NatsError, OSError) as e:
+            self._log.warning("cannot confirm to the connector; it will ask", error=str(e))
+
+    async def _on_archived_get(self, msg: Msg) -> None:
+        """A connector has started: commit, then say all that is safe."""
+        await self._commit([])
+        await msg.respond(msgspec.json.encode(self._store.committed()))
+
+    # --------------------------------------------------------------------------------------------- housekeeping
+
+    async def _keep_house(self) -> None:
+        purged = time.monotonic()
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            if not self._nats.is_connected:
+                continue
+            now = time.monotonic()
+            if any(now - when > DEAD_SECONDS for when, _ in self._requests.values()):
+                self._log.warning("no answer from the consumer: opening a new one")
+                await self._open_consumer()
+            await self._ask()
+            await self._ask_for_holes()
+            if self._pending == 0:
+                over = self._store.over(time.time_ns(), int(SEAL_GRACE_SECONDS * SECOND_NS))
+                if over:
+                    await self._commit([], seal=over)
+            if now - purged > PURGE_SECONDS:
+                purged = now
+                self._store.forget(time.time_ns())
+                await self._purge()
+
+    async def _ask_for_holes(self) -> None:
+        """Ask the connector for frames that should be here; it has them in its journal."""
+        now = time.monotonic()
+        holes = {(conn, a, b) for conn in list(self._store.cursor.conns) for a, b in self._store.holes(conn)}
+        self._asked = {hole: asked for hole, asked in self._asked.items() if hole in holes}
+        for hole in holes:
+            times, when = self._asked.get(hole, (0, now))
+            if hole not in self._asked or times >= HOLE_TRIES or now - when < HOLE_SECONDS:
+                self._asked.setdefault(hole, (0, now))
+                continue
+            self._asked[hole] = (times + 1, now)
+            conn, first, last = hole
+            self._log.warning("frames are missing: asking the connector", conn=conn, first=first, last=last)
+            request = msgspec.json.encode({"conn": conn, "first": first, "last": last})
+            await self._nats.publish(subjects.replay(self._env, self._feed), request)
+
+    async def _purge(self) -> None:
+        """Let the stream forget old archived frames, and only those."""
+        keep_from = self._store.committed_seq - KEEP_MESSAGES
+        if keep_from > 1:
+            try:
+                await self._nats.jetstream().purge_stream(self._stream, seq=keep_from)
+            except (NatsError, TimeoutError, APIError) as e:
+                self._log.warning("cannot purge the stream", error=str(e))
+
+    # --------------------------------------------------------------------------------------------------- sealing
+
+    async def _on_seal(self, msg: Msg) -> None:
+        """Seal a day now: first everything the stream holds, then the manifest."""
+        try:
+            date = msgspec.json.decode(msg.data, type=SealRequest).date
+            await self._catch_up()
+            manifest = (await self._commit([], seal=[date])).get(date)
+            if manifest is None or not manifest.segments:
+                answer: dict[str, object] = {"error": f"{self._feed} has no frames of {date}"}
+            else:
+                answer = {"ok": True, "revision": manifest.revision, "frames": manifest.frames}
+        except (msgspec.DecodeError, NatsError, APIError, TimeoutError) as e:
+            answer = {"error": f"{type(e).__name__}: {e}"}
+        except durable.DiskFailed as e:
+            answer = {"error": str(e)}
+            if not self._failed.done():
+                self._failed.set_exception(e)
+        await msg.respond(msgspec.json.encode(answer))
+
+    # ------------------------------------------------------------------------------------------------- telemetry
+
+    def _problems(self) -> list[str]:
+        wrong = []
+        if self._ready and not self._nats.is_connected:
+            wrong.append(f"not connected to NATS at {self._nats_url}")
+        lost = [hole for hole, (times, _) in self._asked.items() if times >= HOLE_TRIES]
+        if lost:
+            wrong.append(f"{len(lost)} holes could not be filled, the first: {lost[0]}")
+        return wrong
+
+    def _waiting(self) -> list[str]:
+        return [] if self._ready else [f"waiting for NATS at {self._nats_url}"]
+
+    def _status(self) -> dict[str, object]:
+        store = self._store
+        return {
+            "feed": self._feed,
+            "archived": store.records,
+            "stream_seq": store.cursor.seq,
+            "pending": self._pending,
+            "lag_ms": max(0, time.time_ns() - store.last_ts_recv) // 1_000_000 if self._pending else 0,
+            "segments": self._finished,
+            "parts": len(store.of_day(None)),
+            "buffered_bytes": store.buffered_bytes,
+            "duplicates": store.duplicates,
+            "holes": len(self._asked),
+            "days": [
+                {"date": date, "frames": sum(c for _, _, c in day.conns.values()), "sealed": day.sealed}
+                for date, day in sorted(store.cursor.days.items())
+            ],
+        }
+
+
+async def _wait(stop: asyncio.Event) -> None:
+    await stop.wait()

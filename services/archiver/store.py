@@ -1,0 +1,465 @@
+"""The archiver's files: parts being written, the cursor that says how much of them counts, manifests.
+
+One commit is: a gzip member appended to each part that has news and forced to disk, then the cursor replaced.
+The cursor alone says what is archived: up to which stream sequence, which `(conn, n)`, and how long each part
+is. After a crash the parts are cut to what it says, and everything after is read from the stream again.
+
+A commit works on a snapshot taken in one step (`begin`), so that frames may go on arriving while a thread
+compresses and syncs (`write`); only what the snapshot held is ever confirmed.
+"""
+
+import calendar
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from isal import igzip
+
+from services.archiver.ranges import Numbers
+from ssmd import __version__, archive, durable, frames
+from ssmd.archive import Connection, Manifest, Ranges, Segment
+from ssmd.clock import DAY_NS, SECOND_NS, date_of
+from ssmd.errors import Permanent
+from ssmd.events import Gap, Session
+
+GZIP_LEVEL = 2  # igzip: 540 MB/s at a ninth of the size; level 3 gains 2 % and costs a third of the speed
+HOUR_NS = 3600 * SECOND_NS
+FORGET_NS = 2 * DAY_NS  # a finished connection or sealed day leaves the cursor after so long
+
+
+class PartState(msgspec.Struct):
+    """What the cursor knows of one part: where it is and how much of it counts."""
+
+    date: str
+    channel: str
+    name: str  # of the finished segment; the part is this with .part behind
+    bytes: int = 0
+    raw_bytes: int = 0
+    records: int = 0
+    members: int = 0
+    seq_first: int = 0
+    seq_last: int = 0
+    ts_recv_first: int = 0
+    ts_recv_last: int = 0
+    symbols: dict[str, int] = msgspec.field(default_factory=dict)
+    hours: list[int] = msgspec.field(default_factory=list)
+    started_ns: int = 0  # by our clock, for rotation
+
+
+class ConnState(msgspec.Struct):
+    """One connection: what is archived of it, when it was last heard, how it ended."""
+
+    archived: Ranges = msgspec.field(default_factory=list)
+    last_ts_recv: int = 0
+    frames: int | None = None  # its last n, once it is closed
+    closed: str | None = None
+
+
+class DayState(msgspec.Struct):
+    """What the manifest of a day needs beyond its segments."""
+
+    conns: dict[str, tuple[int, int, int]] = msgspec.field(default_factory=dict)  # first n, last n, frames
+    sessions: list[msgspec.Raw] = msgspec.field(default_factory=list)
+    gaps: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict)
+    quarantined: dict[str, int] = msgspec.field(default_factory=dict)
+    sealed: bool = False
+    touched_ns: int = 0  # by our clock
+
+
+class Cursor(msgspec.Struct):
+    """The archiver's committed state."""
+
+    feed: str
+    stream: str = ""
+    seq: int = 0
+    format: int = archive.FORMAT
+    conns: dict[str, ConnState] = msgspec.field(default_factory=dict)
+    parts: list[PartState] = msgspec.field(default_factory=list)
+    days: dict[str, DayState] = msgspec.field(default_factory=dict)
+
+
+class _Head(msgspec.Struct, gc=False):
+    """The part of a message that the archiver needs."""
+
+    ts_recv: int
+    conn: str
+    n: int
+
+
+@dataclass
+class _Part:
+    state: PartState
+    lines: list[bytes] = field(default_factory=list)
+    appender: durable.Appender | None = None
+
+
+Key = tuple[str, str]  # date, channel
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A snapshot to be made durable: raw lines per part, the cursor as of then, what it makes safe."""
+
+    batches: list[tuple[_Part, bytes]]
+    cursor: bytes
+    archived: dict[str, Ranges]
+    parts: dict[Key, _Part]
+    finished: list[_Part]
+    seals: list[str]
+
+
+class Store:
+    """The archive folder of one feed, owned by this process alone.
+
+    `add` and `begin` run on the event loop, `write` in a thread; only one commit at a time.
+    """
+
+    def __init__(self, archive_folder: Path, feed: str) -> None:
+        self._archive = archive_folder
+        self._folder = archive_folder / feed
+        self._cursor_path = self._folder / "cursor.json"
+        self._parts: dict[Key, _Part] = {}
+        self._next_number: dict[Key, int] = {}
+        self._numbers: dict[str, Numbers] = {}
+        self._head = msgspec.json.Decoder(_Head).decode
+        self._date = ""
+        self._day = (0, 0)  # ns range of self._date
+        self._changed: set[str] = set()
+        durable.make_folder(self._folder)
+        self.cursor = Cursor(feed)
+        self._committed = self.cursor
+        self.duplicates = 0
+        self.buffered_bytes = 0
+        self.records = 0
+        self.last_ts_recv = 0
+
+    # ------------------------------------------------------------------------------------------------- recovery
+
+    def recover(self) -> None:
+        """Take up the committed state; cut parts to it, finish renames that a crash left half done."""
+        with contextlib.suppress(FileNotFoundError):
+            data = self._cursor_path.read_bytes()
+            try:
+                self.cursor = msgspec.json.decode(data, type=Cursor)
+            except msgspec.DecodeError as e:
+                raise Permanent(f"{self._cursor_path} is damaged ({e}): restore it, or move the folder away") from e
+            if self.cursor.format > archive.FORMAT:
+                raise archive.NewerFormat(f"{self._cursor_path} was written by a newer ssmd: upgrade this one")
+        self._committed = msgspec.json.decode(msgspec.json.encode(self.cursor), type=Cursor)
+        self._numbers = {conn: Numbers(state.archived) for conn, state in self.cursor.conns.items()}
+        finished: list[PartState] = []
+        for state in self.cursor.parts:
+            final = self._day_folder(state.date) / state.name
+            part = final.with_name(final.name + ".part")
+            if part.exists():
+                if part.stat().st_size < state.bytes:
+                    raise Permanent(
+                        f"{part} has {part.stat().st_size} bytes, but {state.bytes} were committed: "
+                        "restore it from a copy"
+                    )
+                self._parts[state.date, state.channel] = _Part(state, [], durable.Appender(part, size=state.bytes))
+            elif final.exists():
+                finished.append(state)
+            else:
+                raise Permanent(
+                    f"{part} is missing, but {state.records} frames were committed to it: restore it from a copy"
+                )
+        named = {self._day_folder(s.date) / (s.name + ".part") for s in self.cursor.parts}
+        for stray in set(self._folder.glob("*/*.part")) - named:
+            durable.remove(stray)  # begun, never committed: the stream still has it
+        for key, opened in self._parts.items():
+            self._next_number[key] = int(opened.state.name.split(".")[0].rsplit("_", 1)[1]) + 1
+        if finished:
+            self._enter(self.cursor, finished)
+            self.cursor.parts = [p.state for p in self._parts.values()]
+            self._save_cursor(self.cursor)
+
+    # ------------------------------------------------------------------------------------------------- one frame
+
+    def add(self, seq: int, channel: str, symbol: str, message: bytes) -> None:
+        """Take one message from the stream; a frame that is here already is dropped."""
+        head = self._head(message)
+        cursor, conn, n, ts_recv = self.cursor, head.conn, head.n, head.ts_recv
+        cursor.seq = seq
+        numbers = self._numbers.get(conn)
+        if numbers is None:
+            numbers = self._numbers[conn] = Numbers()
+            cursor.conns[conn] = ConnState(numbers.ranges)
+        if not numbers.add(n):
+            self.duplicates += 1
+            return
+        state = cursor.conns[conn]
+        state.last_ts_recv = max(state.last_ts_recv, ts_recv)
+        self._changed.add(conn)
+        if not self._day[0] <= ts_recv < self._day[1]:
+            self._date = date_of(ts_recv)
+            start = ts_recv - ts_recv % DAY_NS
+            self._day = (start, start + DAY_NS)
+        date = self._date
+        part = self._parts.get((date, channel)) or self._new_part(date, channel)
+        line = frames.line(seq, message)
+        part.lines.append(line)
+        self.buffered_bytes += len(line)
+        p = part.state
+        p.records += 1
+        p.raw_bytes += len(line) + 1
+        p.seq_last = max(p.seq_last, seq)
+        if p.ts_recv_first == 0:
+            p.seq_first, p.ts_recv_first = seq, ts_recv
+        p.ts_recv_first = min(p.ts_recv_first, ts_recv)
+        p.ts_recv_last = max(p.ts_recv_last, ts_recv)
+        p.symbols[symbol] = p.symbols.get(symbol, 0) + 1
+        hour = (ts_recv - self._day[0]) // HOUR_NS
+        if not p.hours or (p.hours[-1] != hour and hour not in p.hours):
+            p.hours.append(hour)
+        day = cursor.days[date]
+        known = day.conns.get(conn)
+        day.conns[conn] = (n, n, 1) if known is None else (min(known[0], n), max(known[1], n), known[2] + 1)
+        if channel[0] == "_":
+            self._note_own(day, channel, message)
+        self.records += 1
+        self.last_ts_recv = ts_recv
+
+    def _new_part(self, date: str, channel: str) -> _Part:
+        day = self.cursor.days.setdefault(date, DayState())
+        if day.sealed:
+            day.sealed = False  # late frames: the day will be sealed again, as a new revision
+        if (date, channel) not in self._next_number:
+            used = sum(1 for s in self._manifest(date).segments if s.channel == channel)
+            self._next_number[date, channel] = used
+        name = archive.segment_name(channel, self._next_number[date, channel])
+        self._next_number[date, channel] += 1
+        state = PartState(date, channel, name, started_ns=time.time_ns())
+        part = self._parts[date, channel] = _Part(state)
+        self.cursor.parts.append(state)
+        return part
+
+    def _note_own(self, day: DayState, channel: str, message: bytes) -> None:
+        line = frames.parse(message)
+        if channel == frames.BAD:
+            reason = line.reason or "unknown"
+            day.quarantined[reason] = day.quarantined.get(reason, 0) + 1
+        elif channel == frames.GAP:
+            gap = msgspec.json.decode(line.frame, type=Gap)
+            day.gaps[gap.gap] = msgspec.Raw(bytes(line.frame))
+        elif channel == frames.SESSION:
+            session = msgspec.json.decode(line.frame, type=Session)
+            if session.type != "alive":
+                day.sessions.append(msgspec.Raw(bytes(line.frame)))
+            if session.type == "close":
+                closed = self.cursor.conns.setdefault(session.conn, ConnState())
+                closed.frames, closed.closed = session.frames, session.reason
+
+    # --------------------------------------------------------------------------------------------------- commit
+
+    def begin(self, finish: Iterable[Key] = (), seal: Iterable[str] = ()) -> Commit | None:
+        """Snapshot what is buffered, which parts to finish and days to seal; None if there is nothing to do."""
+        seals = list(seal)
+        finishing = [key for key in self._parts if key in set(finish) or key[0] in seals]
+        news = [part for part in self._parts.values() if part.lines]
+        if not (news or finishing or seals or self._changed):
+            return None
+        for conn in self._changed:
+            self.cursor.conns[conn].archived = self._numbers[conn].ranges
+        batches = []
+        for part in news:
+            batches.append((part, b"\n".join(part.lines) + b"\n"))
+            part.lines = []
+            part.state.members += 1
+            self.cursor.days[part.state.date].touched_ns = time.time_ns()
+        archived = {conn: list(self._numbers[conn].ranges) for conn in self._changed}
+        open_parts = dict(self._parts)
+        snapshot = msgspec.json.encode(self.cursor)
+        # From here on the live state goes its own way; frames for a finishing part begin the next one.
+        finished = [self._parts.pop(key) for key in finishing]
+        self.cursor.parts = [part.state for part in self._parts.values()]
+        self._changed = set()
+        self.buffered_bytes = 0
+        return Commit(batches, snapshot, archived, open_parts, finished, seals)
+
+    def write(self, commit: Commit) -> dict[str, Manifest]:
+        """Make a snapshot durable (in a thread, one at a time); returns the manifests of the sealed days.
+
+        Raises DiskFailed: then the process must end, and the next start goes on from the last cursor.
+        """
+        cursor = msgspec.json.decode(commit.cursor, type=Cursor)
+        for part, raw in commit.batches:
+            if part.appender is None:
+                folder = self._day_folder(part.state.date)
+                durable.make_folder(folder)
+                part.appender = durable.Appender(folder / (part.state.name + ".part"), size=0)
+            part.appender.append(igzip.compress(raw, GZIP_LEVEL))
+            part.appender.sync()
+        for state in cursor.parts:
+            part = commit.parts[state.date, state.channel]
+            state.bytes = part.state.bytes = part.appender.size if part.appender is not None else 0
+        self._save_cursor(cursor)
+        if commit.finished:
+            for part in commit.finished:
+                assert part.appender is not None
+                part.appender.close()
+                durable.rename(part.appender.path, part.appender.path.with_name(part.state.name))
+            names = {part.state.name: part.state.date for part in commit.finished}
+            states = [s for s in cursor.parts if names.get(s.name) == s.date]
+            self._enter(cursor, states)
+            cursor.parts = [s for s in cursor.parts if s not in states]
+            self._save_cursor(cursor)
+        return {date: self._seal(cursor, date) for date in commit.seals}
+
+    def sealed(self, date: str) -> None:
+        """Remember that a day was sealed, unless frames for it came meanwhile."""
+        if date in self.cursor.days and not self.of_day(date):
+            self.cursor.days[date].sealed = True
+
+    def _save_cursor(self, cursor: Cursor) -> None:
+        durable.replace(self._cursor_path, msgspec.json.encode(cursor))
+        self._committed = cursor
+
+    def _enter(self, cursor: Cursor, states: Sequence[PartState]) -> None:
+        """Enter finished segments in their days' manifests; those that are there already stay."""
+        for date in sorted({s.date for s in states}):
+            manifest = self._manifest(date)
+            known = {s.name for s in manifest.segments}
+            new = [self._segment(s) for s in states if s.date == date and s.name not in known]
+            if new:
+                segments = sorted([*manifest.segments, *new], key=lambda s: s.name)
+                self._save_manifest(cursor, date, segments, manifest.revision, sealed=False)
+
+    def _seal(self, cursor: Cursor, date: str) -> Manifest:
+        """Declare a day complete. Again with nothing new: the same manifest."""
+        manifest = self._manifest(date)
+        if manifest.sealed or not manifest.segments:
+            return manifest
+        return self._save_manifest(cursor, date, manifest.segments, manifest.revision + 1, sealed=True)
+
+    def _segment(self, s: PartState) -> Segment:
+        return Segment(
+            name=s.name,
+            channel=s.channel,
+            records=s.records,
+            bytes=s.bytes,
+            raw_bytes=s.raw_bytes,
+            members=s.members,
+            sha256=archive.sha256_of(self._day_folder(s.date) / s.name),
+            seq_first=s.seq_first,
+            seq_last=s.seq_last,
+            ts_recv_first=s.ts_recv_first,
+            ts_recv_last=s.ts_recv_last,
+            symbols=s.symbols,
+            hours=sorted(s.hours),
+        )
+
+    def _manifest(self, date: str) -> Manifest:
+        try:
+            return archive.load_manifest(archive.manifest_path(self._archive, self.cursor.feed, date))
+        except FileNotFoundError:
+            return Manifest(self.cursor.feed, date)
+
+    def _save_manifest(
+        self, cursor: Cursor, date: str, segments: list[Segment], revision: int, *, sealed: bool
+    ) -> Manifest:
+        day = cursor.days.get(date, DayState())
+        counts: dict[str, int] = {}
+        symbols: dict[str, int] = {}
+        for s in segments:
+            counts[s.channel] = counts.get(s.channel, 0) + s.records
+            for symbol, count in s.symbols.items():
+                symbols[symbol] = symbols.get(symbol, 0) + count
+        manifest = Manifest(
+            feed=cursor.feed,
+            date=date,
+            revision=revision,
+            sealed=sealed,
+            sealed_at=time.time_ns() if sealed else None,
+            software=__version__,
+            segments=segments,
+            connections=[_connection(cursor, date, conn) for conn in sorted(day.conns)],
+            sessions=list(day.sessions),
+            gaps=list(day.gaps.values()),
+            counts=dict(sorted(counts.items())),
+            symbols=dict(sorted(symbols.items())),
+            quarantined=dict(sorted(day.quarantined.items())),
+        )
+        archive.save_manifest(archive.manifest_path(self._archive, cursor.feed, date), manifest)
+        return manifest
+
+    # ------------------------------------------------------------------------------------- rotation and sealing
+
+    def due(self, now_ns: int, rotate_ns: int, rotate_bytes: int) -> list[Key]:
+        """The parts that are old or large enough to be finished."""
+        return [
+            key
+            for key, part in self._parts.items()
+            if now_ns - part.state.started_ns >= rotate_ns or part.state.raw_bytes >= rotate_bytes
+        ]
+
+    def of_day(self, date: str | None) -> list[Key]:
+        """The parts of a day, or all."""
+        return [key for key in self._parts if date is None or key[0] == date]
+
+    def over(self, now_ns: int, grace_ns: int) -> list[str]:
+        """Unsealed days that are over: every connection has closed or passed midnight, and nothing came lately."""
+        dates = []
+        for date, day in self.cursor.days.items():
+            end = _end_of(date)
+            if day.sealed or now_ns < end or now_ns - day.touched_ns < grace_ns:
+                continue
+            states = [self.cursor.conns.get(conn) for conn in day.conns]
+            if all(s is None or s.closed is not None or s.last_ts_recv >= end for s in states):
+                dates.append(date)
+        return dates
+
+    def forget(self, now_ns: int) -> None:
+        """Let go of connections and days that are long finished."""
+        cursor = self.cursor
+        for conn, state in list(cursor.conns.items()):
+            if state.closed is not None and now_ns - state.last_ts_recv > FORGET_NS and not self.holes(conn):
+                del cursor.conns[conn]
+                self._numbers.pop(conn, None)
+        for date, day in list(cursor.days.items()):
+            if day.sealed and now_ns - max(day.touched_ns, _end_of(date)) > FORGET_NS:
+                del cursor.days[date]
+
+    def _day_folder(self, date: str) -> Path:
+        return archive.day_folder(self._archive, self.cursor.feed, date)
+
+    # ---------------------------------------------------------------------------------------------------- holes
+
+    def holes(self, conn: str) -> Ranges:
+        """Frames of a connection that must exist but are not here."""
+        numbers, state = self._numbers.get(conn), self.cursor.conns.get(conn)
+        if state is None:
+            return []
+        last = max(numbers.last if numbers is not None else 0, state.frames or 0)
+        return (numbers or Numbers()).holes(1, last)
+
+    def committed(self) -> dict[str, Ranges]:
+        """Which frames are safe, per connection, as of the last commit."""
+        return {conn: state.archived for conn, state in self._committed.conns.items()}
+
+    @property
+    def committed_seq(self) -> int:
+        return self._committed.seq
+
+    def close(self) -> None:
+        for part in self._parts.values():
+            if part.appender is not None:
+                part.appender.close()
+
+
+def _connection(cursor: Cursor, date: str, conn: str) -> Connection:
+    """What a day holds of a connection; what is missing before its first or after its last frame is a hole too."""
+    first, last, count = cursor.days[date].conns[conn]
+    state = cursor.conns.get(conn, ConnState())
+    days = [d for d, day in cursor.days.items() if conn in day.conns]
+    low = 1 if date == min(days) else first
+    high = max(last, state.frames or 0) if date == max(days) else last
+    return Connection(conn, first, last, count, Numbers(state.archived).holes(low, high), state.closed)
+
+
+def _end_of(date: str) -> int:
+    """The ns at which a UTC date ends."""
+    return calendar.timegm(time.strptime(date, "%Y-%m-%d")) * SECOND_NS + DAY_NS

@@ -1,0 +1,1 @@
+"""The connector: socket, stamp, journal, publish."""

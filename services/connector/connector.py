@@ -1,0 +1,431 @@
+"""The connector process: keeps one connection to the venue, forever, and what it brings safe."""
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import httpx
+import msgspec
+import structlog
+from nats.aio.msg import Msg
+
+from exchanges.port import Key, Notice, Subscription, Venue
+from services.connector.capture import Capture, Connection
+from services.connector.link import Link, Refused, Target
+from services.connector.publisher import Publisher
+from ssmd import __version__, broker, config, durable, frames, subjects
+from ssmd.clock import SECOND_NS, Clock
+from ssmd.errors import Permanent, Transient
+from ssmd.events import GapCause, Session
+from ssmd.journal import Journal, Recovery
+from ssmd.telemetry import Telemetry
+
+SYNC_SECONDS = 0.05  # a power cut takes at most so much
+ALIVE_SECONDS = 30
+CONNECT_SECONDS = 10.0
+BACKOFF_SECONDS = (0.1, 30.0)
+STEADY_SECONDS = 30.0  # a connection that lived so long resets the back-off
+STOP_SECONDS = 3.0  # for the closing handshake
+DRAIN_SECONDS = 5.0  # for JetStream's acknowledgements; what is left stays in the journal
+
+Log = structlog.typing.FilteringBoundLogger
+Archived = dict[str, list[tuple[int, int]]]
+
+
+class Connector:
+    """One feed of one environment."""
+
+    def __init__(
+        self,
+        environment: config.Environment,
+        feed: config.Feed,
+        addresses: config.Addresses,
+        data: Path,
+        venue: Venue,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._feed = feed
+        self._version = feed.at(date.today())
+        self._plan = environment.feed(feed.name)
+        self._env = environment.name
+        self._nats_url = addresses.nats
+        self._simulated = self._plan.endpoint == "simulator"
+        self._endpoint = self._find_endpoint(addresses)
+        self._data = data
+        self._venue = venue
+        self._clock = clock
+        self._log = log
+        self._journal = Journal(data / "journal" / feed.name)
+        self._archived: Archived = {}
+        self._publisher: Publisher | None = None
+        self._link: Link | None = None
+        self._connection: Connection | None = None
+        self._resume: tuple[str, int | None] | None = None
+        self._symbols: set[str] = set()
+        self._reconnects = 0
+        self._trouble = "not connected yet"
+
+    def _find_endpoint(self, addresses: config.Addresses) -> config.FeedAddress:
+        name, plan = self._feed.name, self._plan
+        if self._simulated:
+            if name not in addresses.feeds:
+                raise Permanent(f"no simulator of {name} is running: start the platform with `ssmd up`")
+            return addresses.feeds[name]
+        known = self._version.endpoints
+        if plan.endpoint not in known:
+            raise Permanent(
+                f"environment {self._env}: feed {name}: there is no endpoint {plan.endpoint!r}; "
+                f"the feed has {', '.join(known)} (and simulator)"
+            )
+        return config.FeedAddress(known[plan.endpoint].ws, known[plan.endpoint].rest)
+
+    def _load_key(self) -> Key | None:
+        if self._plan.key is None:
+            if self._version.signed:
+                raise Permanent(
+                    f"environment {self._env}: feed {self._feed.name} needs a key: give its `key: {{id: …, secret: …}}`"
+                )
+            return None
+        key_id, secret = self._plan.key.load(self._data)
+        try:
+            return self._venue.key(key_id, secret)
+        except Permanent as e:
+            raise Permanent(f"{self._plan.key.secret}: {e}") from None
+
+    # ------------------------------------------------------------------------------------------------- lifetime
+
+    async def run(self, stop: asyncio.Event, telemetry: Telemetry) -> None:
+        """Capture until `stop` is set; then everything received is journalled, and published if NATS is there."""
+        self._key = self._load_key()
+        telemetry.problems, telemetry.waiting, telemetry.status = self._problems, self._waiting, self._status
+        self._measure(telemetry)
+        with durable.Lock(self._journal.folder, f"connector {self._feed.name}"):
+            found = self._journal.recover()
+            if found.cut_bytes:
+                self._log.warning("journal had a torn tail", cut_bytes=found.cut_bytes)
+            nats = await broker.connect(self._nats_url, f"connector-{self._feed.name}", self._log, self._nats_back)
+            await broker.ensure_stream(
+                nats,
+                subjects.stream(self._env, self._feed.name),
+                [f"{subjects.prefix(self._env, self._feed.name)}.json.>"],
+            )
+            self._publisher = Publisher(nats, self._journal, self._log)
+            await nats.subscribe(subjects.archived(self._env, self._feed.name), cb=self._on_archived)
+            await nats.subscribe(subjects.replay(self._env, self._feed.name), cb=self._on_replay)
+            try:
+                answer = await nats.request(f"{subjects.archived(self._env, self._feed.name)}.get", b"", timeout=2)
+                await self._on_archived(answer)
+            except Exception as e:  # no archiver yet: publish all of it, the archiver drops what it has
+                self._log.info("no archiver answers yet", error=type(e).__name__)
+            if found.records:
+                self._publisher.catch_up(self._is_archived)
+            self._capture = Capture(self._env, self._feed.name, self._journal, self._publisher.put, self._warn)
+            await self._work(stop, found)
+            await self._drain()
+            await nats.close()
+            self._journal.close()
+
+    async def _work(self, stop: asyncio.Event, found: Recovery) -> None:
+        assert self._publisher is not None
+        stopped = asyncio.create_task(stop.wait())
+        capture = asyncio.create_task(self._keep_connected(stop, found))
+        background = [
+            asyncio.create_task(self._sync()),
+            asyncio.create_task(self._publisher.run()),
+            asyncio.create_task(self._watch()),
+            asyncio.create_task(self._follow_instruments()),
+        ]
+        try:
+            done, _ = await asyncio.wait([stopped, capture, *background], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopped}:
+                task.result()  # none of these ends by itself but by an error
+            if self._link is not None:
+                self._link.close()
+            async with asyncio.timeout(STOP_SECONDS + 1):
+                await capture
+            try:
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await self._publisher.drained()
+            except TimeoutError:
+                self._log.warning("stopping with frames that NATS has not taken; they stay in the journal")
+        finally:
+            for task in (stopped, capture, *background):
+                task.cancel()
+            await asyncio.gather(stopped, capture, *background, return_exceptions=True)
+
+    async def _drain(self) -> None:
+        await asyncio.to_thread(self._journal.syncs())
+
+    # ------------------------------------------------------------------------------------------------ connecting
+
+    async def _keep_connected(self, stop: asyncio.Event, found: Recovery) -> None:
+        """One connection after the other, until told to stop."""
+        before, since = found.conn, found.ts_recv
+        cause: GapCause = "restart"
+        if before is not None:
+            self._resume = (before, found.venue_crc32)
+        why = "the connector was not running"
+        unclosed = {c: n for c, n in found.last.items() if c not in found.closed}
+        while not stop.is_set():
+            connection = Connection(frames.conn_id(self._feed.name, 0, time.time_ns(), random.getrandbits(16)), None)
+            self._connection = connection
+            now = self._clock.now_ns()
+            self._say(
+                connection,
+                "open",
+                endpoint=self._endpoint.ws,
+                host=socket.gethostname(),
+                software=__version__,
+            )
+            for conn, last in unclosed.items():
+                closed = Session("close", self._feed.name, conn, frames=last, reason="the connector died")
+                self._capture.session(connection, closed, now)
+            unclosed = {}
+            if before is not None:
+                self._capture.gap_opens(connection, cause, since, now, f"after {before}: {why}")
+            why = await self._live(connection, stop)
+            now = self._clock.now_ns()
+            if not stop.is_set():
+                self._capture.gap_opens(connection, "disconnect", self._capture.last_ts_recv or now, now, why)
+                self._reconnects += 1
+            self._say(connection, "close", frames=connection.n + 1, reason=why)
+            before, cause, since = connection.conn, "disconnect", self._capture.last_ts_recv or now
+            self._resume = (connection.conn, connection.last_venue_crc32)
+
+    async def _live(self, connection: Connection, stop: asyncio.Event) -> str:
+        """Connect, however long it takes, and stay until the connection ends; returns why it did."""
+        wait = BACKOFF_SECONDS[0]
+        while not stop.is_set():
+            try:
+                link = await self._connect(connection)
+            except (Transient, TimeoutError, httpx.HTTPError) as e:
+                self._trouble = str(e) or type(e).__name__
+                level = self._log.error if isinstance(e, Refused) and e.status in {401, 403} else self._log.warning
+                level("not connected", reason=self._trouble)
+                await _either(stop, random.uniform(0, wait))  # noqa: S311  # full jitter, not a secret
+                wait = min(wait * 2, BACKOFF_SECONDS[1])
+                continue
+            reason = await self._stay(connection, link, stop)
+            self._link = None
+            connection.connected = False
+            self._trouble = reason
+            return "stopped" if stop.is_set() else reason
+        return "stopped before it was connected"
+
+    async def _connect(self, connection: Connection) -> Link:
+        self._symbols = set(await self._list_instruments())
+        channels = self._plan.channels or self._version.channels
+        names = tuple(sorted(self._symbols))
+        adapter = self._venue.adapter(
+            Subscription(tuple(channels), names, self._version.limits.symbols_per_subscription)
+        )
+        connection.adapter = adapter
+
+        def on_frames(wires: Sequence[bytes], ts_recv: int) -> None:
+            owed = self._capture.receive(connection, wires, ts_recv)
+            if owed:
+                link.send(owed)
+
+        link = await Link.connect(self._target(connection), self._clock, on_frames, CONNECT_SECONDS)
+        self._link = link
+        now = self._clock.now_ns()
+        connection.connected = True
+        self._say(
+            connection,
+            "connected",
+            endpoint=self._endpoint.ws,
+            local_address=link.local_address,
+            subscription={"channels": list(channels), "symbols": list(names)},
+        )
+        self._capture.gaps_close(connection, now, now)
+        link.send(adapter.opened())
+        self._log.info("connected", conn=connection.conn, symbols=len(names))
+        return link
+
+    def _target(self, connection: Connection) -> Target:
+        headers = {"User-Agent": f"ssmd/{__version__}"}
+        path = "/" + self._endpoint.ws.split("://", 1)[1].partition("/")[2]
+        if self._key is not None:
+            headers |= self._key.headers("GET", path, time.time_ns())
+        if self._simulated:  # lets a replay go on losslessly after a crash of ours
+            headers["Ssmd-Connection"] = connection.conn
+            if self._resume is not None:
+                conn, crc32 = self._resume
+                headers["Ssmd-Resume"] = f"{conn} {'none' if crc32 is None else f'{crc32:08x}'}"
+        return Target(self._endpoint.ws, headers, self._version.compression, self._version.limits.frame_bytes)
+
+    async def _stay(self, connection: Connection, link: Link, stop: asyncio.Event) -> str:
+        """Until the connection ends, by either side, or falls silent."""
+        loop = asyncio.get_running_loop()
+        silence = self._version.silence_seconds
+        stopping: float | None = None
+        while not link.ended.done():
+            await asyncio.wait([link.ended], timeout=0.5 if stop.is_set() else 1.0)
+            now = self._clock.now_ns()
+            if stop.is_set():
+                stopping = stopping or loop.time()
+                if loop.time() - stopping > STOP_SECONDS:
+                    link.abort()
+                continue
+            link.send(self._capture.tick(connection, now))
+            quiet = loop.time() - link.last_heard
+            if quiet > silence:
+                link.abort()
+                await link.ended
+                return f"nothing heard for {quiet:.1f} s"
+            if quiet > silence / 3:
+                link.ping()
+        return link.ended.result()
+
+    # --------------------------------------------------------------------------------------------- instruments
+
+    async def _list_instruments(self) -> list[str]:
+        """The instruments to subscribe to: the named ones, or what the venue lists as open."""
+        if self._plan.symbols.names:
+            return list(self._plan.symbols.names)
+        found: list[str] = []
+        async with httpx.AsyncClient(timeout=10) as client:
+            todo = list(self._venue.instruments(self._plan.symbols.series))
+            while todo:
+                request = todo.pop()
+                answer = await client.request(request.method, self._endpoint.rest + request.path, params=request.query)
+                if answer.status_code != 200:
+                    raise Transient(
+                        f"{self._endpoint.rest}{request.path} answered HTTP {answer.status_code}: {answer.text[:200]}"
+                    )
+                page = self._venue.instruments_page(request, answer.content)
+                found += page.symbols
+                if page.next is not None:
+                    todo.append(page.next)
+        return found
+
+    async def _follow_instruments(self) -> None:
+        """Subscribe to instruments that open while we are connected, drop those that are gone."""
+        while True:
+            await asyncio.sleep(self._plan.symbols.refresh_seconds)
+            connection, link = self._connection, self._link
+            if link is None or connection is None or connection.adapter is None or self._plan.symbols.names:
+                continue
+            try:
+                listed = set(await self._list_instruments())
+            except (Transient, httpx.HTTPError) as e:
+                self._log.warning("cannot list instruments", error=str(e) or type(e).__name__)
+                continue
+            new, gone = sorted(listed - self._symbols), sorted(self._symbols - listed)
+            if link is not self._link or not (new or gone):
+                continue
+            self._symbols = listed
+            link.send([*connection.adapter.subscribe(new), *connection.adapter.unsubscribe(gone)])
+            self._log.info("subscription follows the venue", added=len(new), dropped=len(gone))
+
+    # ------------------------------------------------------------------------------------------------ background
+
+    async def _sync(self) -> None:
+        """Force the journal to disk in a thread, at most every SYNC_SECONDS."""
+        while True:
+            await asyncio.sleep(SYNC_SECONDS)
+            if self._capture.dirty:
+                self._capture.dirty = False
+                await asyncio.to_thread(self._journal.syncs())
+
+    async def _watch(self) -> None:
+        """Say that we are alive, and free the journal of what is archived."""
+        last_alive = self._clock.now_ns()
+        while True:
+            await asyncio.sleep(1.0)
+            now = self._clock.now_ns()
+            if now - last_alive >= ALIVE_SECONDS * SECOND_NS and self._connection is not None:
+                last_alive = now
+                self._say(self._connection, "alive", connected=self._connection.connected)
+            self._journal.confirm(self._are_archived)
+
+    def _say(self, connection: Connection, kind: str, **told: object) -> None:
+        session = msgspec.convert({"type": kind, "feed": self._feed.name, "conn": connection.conn, **told}, Session)
+        self._capture.session(connection, session, self._clock.now_ns())
+
+    def _warn(self, notice: Notice) -> None:
+        self._log.warning(notice.kind, evidence=notice.evidence, symbols=list(notice.symbols[:20]))
+
+    def _nats_back(self) -> None:
+        if self._publisher is not None:
+            self._publisher.resend()
+
+    # ---------------------------------------------------------------------------------------------- the archiver
+
+    async def _on_archived(self, msg: Msg) -> None:
+        for conn, ranges in msgspec.json.decode(msg.data, type=Archived).items():
+            self._archived[conn] = ranges
+
+    def _are_archived(self, conn: str, first: int, last: int) -> bool:
+        return any(a <= first and last <= b for a, b in self._archived.get(conn, ()))
+
+    def _is_archived(self, message: bytes) -> bool:
+        line = frames.parse(message)
+        return self._are_archived(line.conn, line.n, line.n)
+
+    async def _on_replay(self, msg: Msg) -> None:
+        """The archiver misses frames: publish them again, and answer how many there were."""
+        asked = msgspec.json.decode(msg.data, type=ReplayRequest)
+        records = await asyncio.to_thread(lambda: list(self._journal.find(asked.conn, asked.first, asked.last)))
+        assert self._publisher is not None
+        self._publisher.again(records)
+        await msg.respond(msgspec.json.encode({"found": len(records)}))
+
+    # ------------------------------------------------------------------------------------------------- telemetry
+
+    def _problems(self) -> list[str]:
+        wrong = []
+        if self._connection is None or not self._connection.connected:
+            wrong.append(f"not connected to {self._endpoint.ws}: {self._trouble}")
+        if self._publisher is not None and self._publisher.last_error and self._publisher.unacked:
+            wrong.append(f"NATS takes no frames: {self._publisher.last_error}; they are kept in the journal")
+        return wrong
+
+    def _waiting(self) -> list[str]:
+        return [] if self._publisher is not None else ["waiting for NATS"]
+
+    def _status(self) -> dict[str, object]:
+        capture, publisher = getattr(self, "_capture", None), self._publisher
+        return {
+            "feed": self._feed.name,
+            "connected": bool(self._connection and self._connection.connected),
+            "conn": self._connection.conn if self._connection else None,
+            "frames": capture.frames if capture else 0,
+            "bad": capture.bad if capture else 0,
+            "published": publisher.published if publisher else 0,
+            "acked": publisher.acked if publisher else 0,
+            "unconfirmed": publisher.unacked if publisher else 0,
+            "catching_up": bool(publisher and publisher.catching_up),
+            "journal_bytes": self._journal.total_bytes,
+            "journal_segments": self._journal.segments,
+            "gaps_open": capture.gaps_open if capture else 0,
+            "gaps": capture.gaps_closed + capture.gaps_open if capture else 0,
+            "reconnects": self._reconnects,
+            "symbols": len(self._symbols),
+            "last_ts_recv": capture.last_ts_recv if capture else 0,
+        }
+
+    def _measure(self, telemetry: Telemetry) -> None:
+        status = self._status
+        telemetry.gauges("ssmd_connector", lambda: {k: v for k, v in status().items() if isinstance(v, int)})
+
+
+class ReplayRequest(msgspec.Struct, frozen=True):
+    """Frames `first`..`last` of a connection that the archiver misses."""
+
+    conn: str
+    first: int
+    last: int
+
+
+async def _either(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,220 @@
+"""One WebSocket connection: websockets' sans-I/O protocol under the thinnest asyncio shell.
+
+Frames come out in batches, one for each read of the socket, stamped before they are parsed. Owning the shell
+(instead of `connect()` and `recv()`) saves a future and a task switch per frame, and lets the end of a
+connection be read to its last byte.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ssmd.recorded_time import ClientRecordedTime, ClientRecordedTimeFactory
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from ssmd.clock import Clock, RecordedClock
+from ssmd.errors import Transient
+
+OnFrames = Callable[[Sequence[bytes], int], None]
+
+
+class Refused(Transient):
+    """The venue answered the handshake with an HTTP error; `status` and the start of its body."""
+
+    def __init__(self, url: str, status: int, body: str) -> None:
+        super().__init__(f"{url} refused the connection with HTTP {status}: {body}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to connect to, and how."""
+
+    url: str
+    headers: Mapping[str, str]
+    compression: bool
+    frame_bytes_max: int
+
+
+class Link(asyncio.Protocol):
+    """Feeds `on_frames(frames, ts_recv)` until the connection ends; `ended` then tells why."""
+
+    def __init__(self, target: Target, clock: Clock, on_frames: OnFrames) -> None:
+        self._target = target
+        self._clock = clock
+        self._on_frames = on_frames
+        uri = parse_uri(target.url)
+        self._recorded = ClientRecordedTimeFactory() if isinstance(clock, RecordedClock) else None
+        extensions = [
+            *([self._recorded] if self._recorded else []),
+            *([ClientPerMessageDeflateFactory(compress_settings={"memLevel": 5})] if target.compression else []),
+        ]
+        self._ws = ClientProtocol(uri, extensions=extensions or None, max_size=target.frame_bytes_max)
+        self._transport: asyncio.Transport | None = None
+        self._parts: list[bytes] = []
+        self._answered = False
+        loop = asyncio.get_running_loop()
+        self.last_heard = loop.time()
+        self._loop = loop
+        self._opened: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[str] = loop.create_future()
+
+    @classmethod
+    async def connect(cls, target: Target, clock: Clock, on_frames: OnFrames, timeout_seconds: float) -> "Link":
+        """Raises Transient if the venue cannot be reached, Refused if it answers with an HTTP error."""
+        link = cls(target, clock, on_frames)
+        uri = parse_uri(target.url)
+        tls = ssl.create_default_context() if uri.secure else None
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await link._loop.create_connection(
+                    lambda: link, uri.host, uri.port, ssl=tls, server_hostname=uri.host if tls else None
+                )
+                await link._opened
+        except (OSError, InvalidHandshake) as e:
+            link.abort()
+            raise Transient(f"cannot connect to {target.url}: {e or type(e).__name__}") from e
+        except BaseException:
+            link.abort()
+            raise
+        return link
+
+    @property
+    def local_address(self) -> str:
+        host, port = self._transport.get_extra_info("sockname")[:2] if self._transport else ("", 0)
+        return f"{host}:{port}"
+
+    # ------------------------------------------------------------------------------------------ asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]  # uvloop's transports do not inherit asyncio's
+        request = self._ws.connect()
+        request.headers.update(self._target.headers)
+        self._ws.send_request(request)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        ts_recv = self._clock.now_ns()
+        self.last_heard = self._loop.time()
+        self._ws.receive_data(data)
+        self._take(ts_recv)
+
+    def eof_received(self) -> bool:
+        self._ws.receive_eof()
+        self._take(self._clock.now_ns())
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._ws.state is not State.CLOSED:
+            self._ws.receive_eof()
+            self._take(self._clock.now_ns())
+        reason = self._reason(error)
+        if not self._opened.done():
+            self._opened.set_exception(self._ws.handshake_exc or ConnectionError(reason))
+            self._opened.exception()
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    def _take(self, ts_recv: int) -> None:
+        events = self._ws.events_received()
+        if events and not self._answered:
+            self._answer(events.pop(0))
+        if events:
+            self._deliver(events, ts_recv)
+        self._flush()
+
+    def _answer(self, event: object) -> None:
+        self._answered = True
+        error = self._ws.handshake_exc
+        if error is None:
+            self._opened.set_result(None)
+        elif not self._opened.done():
+            if isinstance(error, InvalidStatus) and isinstance(event, Response):
+                body = (event.body or b"")[:500].decode(errors="replace")
+                self._opened.set_exception(Refused(self._target.url, event.status_code, body))
+            else:
+                self._opened.set_exception(error)
+
+    def _deliver(self, events: Sequence[object], ts_recv: int) -> None:
+        wires = []
+        for event in events:
+            assert isinstance(event, Frame)
+            if event.opcode in {Opcode.TEXT, Opcode.BINARY}:
+                if event.fin:
+                    wires.append(bytes(event.data))
+                else:
+                    self._parts = [bytes(event.data)]
+            elif event.opcode is Opcode.CONT:
+                self._parts.append(bytes(event.data))
+                if event.fin:
+                    wires.append(b"".join(self._parts))
+                    self._parts = []
+        if not wires:
+            return
+        recorded = self._recorded_time()
+        if recorded is None:
+            self._on_frames(wires, ts_recv)
+            return
+        assert isinstance(self._clock, RecordedClock)
+        for wire in wires:
+            self._clock.tell(recorded.times.popleft())
+            self._on_frames([wire], self._clock.now_ns())
+
+    def _recorded_time(self) -> ClientRecordedTime | None:
+        if self._recorded is None:
+            return None
+        return next((e for e in self._ws.extensions if isinstance(e, ClientRecordedTime)), None)
+
+    # -------------------------------------------------------------------------------------------------- sending
+
+    def send(self, texts: Sequence[bytes]) -> None:
+        """Send text frames; silently nothing once the connection is closing."""
+        if self._ws.state is State.OPEN:
+            for text in texts:
+                self._ws.send_text(text)
+            self._flush()
+
+    def ping(self) -> None:
+        if self._ws.state is State.OPEN:
+            self._ws.send_ping(b"ssmd")
+            self._flush()
+
+    def close(self) -> None:
+        """Begin the closing handshake; frames go on arriving until `ended`."""
+        if self._ws.state is State.OPEN:
+            self._ws.send_close(1000)
+            self._flush()
+        elif self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _flush(self) -> None:
+        assert self._transport is not None
+        for data in self._ws.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif self._transport.can_write_eof():
+                self._transport.write_eof()
+        if self._ws.state is State.CLOSED or self._ws.close_expected():
+            # As RFC 6455 7.1.1 has it the server closes TCP first; do not wait for ever.
+            self._loop.call_later(1.0, self._transport.close)
+
+    def _reason(self, error: Exception | None) -> str:
+        if self._ws.close_rcvd is not None:
+            return f"closed by the venue: {self._ws.close_rcvd}"
+        if error is not None:
+            return f"connection lost: {error or type(error).__name__}"
+        if self._ws.parser_exc is not None:
+            return f"protocol error: {self._ws.parser_exc}"
+        return "connection lost without a closing handshake"

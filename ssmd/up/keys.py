@@ -1,0 +1,63 @@
+"""The keys by which our connectors sign in at simulated venues: made on the first run, kept in the data folder."""
+
+import uuid
+from pathlib import Path
+
+from ssmd import config, durable
+from ssmd.errors import Permanent
+from ssmd.up.wanted import Source
+
+_RSA_BITS = 2048  # what Kalshi's own key page makes
+
+
+def make_missing(sources: tuple[Source, ...], places: config.Places) -> dict[str, tuple[str, Path]]:
+    """For each simulated feed that signs, its key id and the file with the public half, for its simulator."""
+    made = {}
+    for source in sources:
+        reference = source.plan.key
+        if not source.simulated or reference is None:
+            continue
+        _make(reference, places.data)
+        key_id, secret = reference.load(places.data)
+        public = places.keys / f"{source.name}.pub.pem"
+        text = _public_half(secret, reference.secret)
+        if not public.exists() or public.read_bytes() != text:
+            durable.replace(public, text)
+        made[source.name] = key_id, public
+    return made
+
+
+def _make(reference: config.KeyReference, data: Path) -> None:
+    """Make the files that are referred to inside the data folder; any other reference is its owner's affair."""
+    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - 40 ms that only `up` needs
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat  # noqa: PLC0415
+
+    key_id, secret = (_ours(r, data) for r in (reference.id, reference.secret))
+    if key_id is not None and not key_id.exists():
+        durable.replace(key_id, f"{uuid.uuid4()}\n".encode(), mode=0o600)
+    if secret is not None and not secret.exists():
+        key = rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        durable.replace(secret, pem, mode=0o600)
+
+
+def _ours(reference: str, data: Path) -> Path | None:
+    kind, _, where = reference.partition(":")
+    return Path(where.replace("{data}", str(data))) if kind == "file" and where.startswith("{data}/") else None
+
+
+def _public_half(secret: bytes, reference: str) -> bytes:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+        Encoding,
+        PublicFormat,
+        load_pem_private_key,
+    )
+
+    try:
+        key = load_pem_private_key(secret, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as e:
+        raise Permanent(
+            f"key reference {reference}: is no unencrypted private key in PEM; remove it and `ssmd up` makes a new one"
+        ) from e
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

@@ -1,0 +1,108 @@
+"""Which processes a run consists of, how each is called, and which it needs before it."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssmd import config
+from ssmd.up import servers
+from ssmd.up.ports import Chosen
+from ssmd.up.wanted import SIMULATOR, Source, Wanted, telemetry_port
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process: started after all it `needs`, stopped before any of them. `kind` is the service's name."""
+
+    name: str
+    kind: str
+    command: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    feed: str | None = None
+    status_port: int = 0  # 0: it answers nothing about itself that we read
+
+
+def addresses(wanted: Wanted, chosen: Mapping[str, Chosen], supervisor: int) -> config.Addresses:
+    """Where everything of this run listens."""
+    environment = wanted.environment
+    local = wanted.local_servers
+    host = servers.LOOPBACK
+    return config.Addresses(
+        environment=environment.name,
+        nats=f"nats://{host}:{chosen['nats'].port}" if local else environment.nats,
+        temporal=f"{host}:{chosen['temporal'].port}" if local else environment.temporal.address,
+        temporal_ui=f"http://{host}:{chosen['ui'].port}" if local else "",
+        feeds={s.name: s.simulated_at(venue_port(s, chosen)) for s in wanted.sources if s.simulated},
+        telemetry={
+            name.removesuffix("-status"): f"http://{host}:{c.port}"
+            for name, c in chosen.items()
+            if name.endswith("-status")
+        },
+        supervisor=supervisor,
+    )
+
+
+def venue_port(source: Source, chosen: Mapping[str, Chosen]) -> int:
+    """Where a simulated venue listens for WebSockets and REST."""
+    named = chosen.get(f"{SIMULATOR}-{source.name}") or chosen[SIMULATOR]
+    return named.port
+
+
+def parts(
+    wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple[str, Path]]
+) -> list[Part]:
+    """Every process of this run, each after what it needs."""
+    places = config.Places(wanted.data)
+    found: list[Part] = []
+    if wanted.local_servers:
+        nats, temporal = servers.find_binary("nats-server"), servers.find_binary("temporal")
+        nats_line = servers.nats_command(nats, places.nats, chosen["nats"].port, chosen["nats-monitor"].port)
+        ports = chosen["temporal"].port, chosen["ui"].port
+        temporal_line = servers.temporal_command(temporal, places.temporal, *ports)
+        found = [Part("nats", "nats", tuple(nats_line)), Part("temporal", "temporal", tuple(temporal_line))]
+    started = {p.name for p in found}
+
+    def service(kind: str, source: Source | None, needs: tuple[str, ...], *more: str) -> None:
+        feed = source.name if source else None
+        name = f"{kind}-{feed}" if feed else kind
+        port = chosen[telemetry_port(kind, feed)].port
+        command = [sys.executable, "-m", f"services.{kind}", "--data", str(wanted.data), "--port", str(port)]
+        if kind != SIMULATOR:
+            command += ["--env", wanted.environment.name]
+        if feed:
+            command += ["--feed", feed]
+        present = tuple(n for n in needs if n in started)
+        found.append(Part(name, kind, (*command, *more), present, feed, port))
+        started.add(name)
+
+    for source in wanted.sources:
+        if source.simulated:
+            more = _simulator_options(wanted, source, venue_port(source, chosen), keys, places)
+            service(SIMULATOR, source, (), *more)
+        service("archiver", source, ("nats",))
+        needs = ("nats", f"{SIMULATOR}-{source.name}", f"archiver-{source.name}")
+        service("connector", source, needs, "--clock", wanted.clock)
+    service("worker", None, ("nats", "temporal"))
+    return found
+
+
+def truth_path(places: config.Places, feed: str) -> Path:
+    """Where the simulator of a run that ends says what it sent."""
+    return places.logs / f"simulator-{feed}.truth.ndjson"
+
+
+def _simulator_options(
+    wanted: Wanted, source: Source, port: int, keys: Mapping[str, tuple[str, Path]], places: config.Places
+) -> list[str]:
+    options = ["--listen", str(port)]
+    if source.name in keys:
+        key_id, public = keys[source.name]
+        options += ["--key-id", key_id, "--public-key", str(public)]
+    if wanted.seed is not None:
+        options += ["--seed", str(wanted.seed)]
+    if wanted.bounded or wanted.replay is not None:
+        options += ["--truth", str(truth_path(places, source.name))]
+    if wanted.replay is not None:
+        options += ["--replay", str(wanted.replay), "--speed", wanted.speed, "--clock", wanted.clock]
+    return options

@@ -1,0 +1,252 @@
+"""`ssmd up`: starts every part after what it needs, keeps it running, shows how it is, and stops all of it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+
+from ssmd import config, durable
+from ssmd.errors import Permanent, SsmdError
+from ssmd.up import keys, plan, ports, servers
+from ssmd.up.once import Once
+from ssmd.up.plan import Part
+from ssmd.up.processes import Process
+from ssmd.up.status import Display
+from ssmd.up.summary import Summary
+from ssmd.up.wanted import SIMULATOR, Wanted, usual_ports
+from ssmd.up.watch import ASK_SECONDS, Watch
+
+EXIT_MISSING = 1  # frames that were sent are not in the archive
+EXIT_INTERRUPTED = 130
+# How long each may take to stop. The longest chain, connector, archiver, nats, keeps all of it under 10 s:
+# whoever needs longer is killed, which loses nothing (the journal is the truth until frames are archived).
+STOP_SECONDS = {"connector": 5.0, "archiver": 3.0, "worker": 4.0, "temporal": 3.0, "nats": 1.5, SIMULATOR: 1.5}
+ANSWER_SECONDS = 30.0  # for a service's first answer; measured: 0.4 to 1.5 s on two busy cores
+
+
+class Up:
+    """One run of the platform in one data folder."""
+
+    def __init__(self, wanted: Wanted, display: Callable[[], Display]) -> None:
+        self.wanted = wanted
+        self.places = config.Places(wanted.data)
+        self.watch = Watch(wanted.environment.name, time.monotonic())
+        self.parts: Sequence[Part] = ()
+        self.keepers: set[asyncio.Task[None]] = set()
+        self._display = display
+        self._interrupted = asyncio.Event()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stopping = False
+        self._killed = False
+
+    async def run(self) -> tuple[int, str]:
+        """The exit code, and what to say at the end."""
+        self.places.create()
+        began = time.time()
+        with durable.Lock(self.places.run, "ssmd up"), self._signals():
+            chosen = ports.choose(usual_ports(self.wanted.environment, self.wanted.sources), self.wanted.ports)
+            made = keys.make_missing(self.wanted.sources, self.places)
+            addresses = plan.addresses(self.wanted, chosen, os.getpid())
+            self.parts = self.watch.parts = plan.parts(self.wanted, chosen, made)
+            self.watch.places = where(self.wanted, addresses)
+            for port in chosen.values():
+                if port.replaced:
+                    self.watch.tell(f"port {port.usual} is taken: {port.name} listens on {port.port} instead")
+            durable.replace(config.addresses_path(self.wanted.data), _pretty(addresses))
+            summary = Summary(self.wanted, self.watch, began)
+            try:
+                code = await self._shown(addresses, summary)
+            finally:
+                config.addresses_path(self.wanted.data).unlink(missing_ok=True)
+            return code, summary.text()
+
+    # ------------------------------------------------------------------------------------------------- the run
+
+    async def _shown(self, addresses: config.Addresses, summary: Summary) -> int:
+        display = self._display()
+        showing = asyncio.create_task(self._show(display))
+        try:
+            return await self._until_the_end(addresses, summary)
+        finally:
+            await self._stop_all()
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
+            await self.watch.close()
+            display.close()
+
+    async def _until_the_end(self, addresses: config.Addresses, summary: Summary) -> int:
+        """Run the script until it ends, someone interrupts, or a part cannot go on."""
+        script = asyncio.create_task(self._script(addresses, summary))
+        interrupted = asyncio.create_task(self._interrupted.wait())
+        await asyncio.wait({script, interrupted, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        interrupted.cancel()
+        if not script.done():
+            script.cancel()
+            await asyncio.gather(script, return_exceptions=True)
+        if self._failed.done():
+            self._failed.result()
+        if not script.cancelled():
+            return script.result()
+        return EXIT_INTERRUPTED if self.wanted.once else 0
+
+    async def _script(self, addresses: config.Addresses, summary: Summary) -> int:
+        await self._start_all(addresses)
+        await self._all_ready()
+        summary.ready_seconds = self.watch.snapshot(time.monotonic()).seconds
+        self.watch.doing = "ready"
+        if self.wanted.once:
+            await Once(self, summary, addresses).run()
+            return EXIT_MISSING if summary.missing else 0
+        await asyncio.sleep(self.wanted.seconds if self.wanted.seconds is not None else float("inf"))
+        return 0
+
+    async def _all_ready(self) -> None:
+        while not all(self.watch.ready(part) for part in self.parts):
+            self.watch.doing = "starting: " + ", ".join(p.name for p in self.parts if not self.watch.ready(p))
+            await asyncio.sleep(0.1)
+
+    async def _show(self, display: Display) -> None:
+        while True:
+            started = time.monotonic()
+            await self.watch.ask()
+            display.show(self.watch.snapshot(time.monotonic()))
+            hurry = self.watch.doing.startswith("starting")
+            await asyncio.sleep(max(0.05, (0.25 if hurry else ASK_SECONDS) - (time.monotonic() - started)))
+
+    # ------------------------------------------------------------------------------------------------ starting
+
+    async def _start_all(self, addresses: config.Addresses) -> None:
+        """Each part as soon as what it needs is there: those that need nothing of each other start together."""
+        started = {part.name: asyncio.Event() for part in self.parts}
+
+        async def start(part: Part) -> None:
+            for name in part.needs:
+                await started[name].wait()
+            await self._start(part, addresses)
+            started[part.name].set()
+
+        async with asyncio.TaskGroup() as group:
+            for part in self.parts:
+                group.create_task(start(part))
+
+    async def _start(self, part: Part, addresses: config.Addresses) -> None:
+        process = Process(
+            part.name,
+            part.command,
+            self.places.logs / f"{part.name}.log",
+            tell=self.watch.tell,
+            folder=config.application_folder(),
+            variables=_variables(),
+        )
+        self.watch.processes[part.name] = process
+        self.keep(process)
+        if part.kind == "nats":
+            await servers.nats_ready(int(_option_port(part)))
+        elif part.kind == "temporal":
+            await servers.temporal_ready(addresses.temporal, self.wanted.environment.temporal.namespace)
+        else:
+            await self._first_answer(part)
+            return
+        process.was_ready = True
+
+    def keep(self, process: Process) -> None:
+        """Start a process; if it cannot be kept running, the whole run ends with its sentence."""
+        keeper = process.start()
+        self.keepers.add(keeper)
+        keeper.add_done_callback(self._keeper_ended)
+
+    def _keeper_ended(self, keeper: "asyncio.Task[None]") -> None:
+        self.keepers.discard(keeper)
+        error = None if keeper.cancelled() else keeper.exception()
+        if error is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _first_answer(self, part: Part) -> None:
+        """What others need must be ready; what nobody needs, or what reaches out to a venue, must only answer."""
+        needed = any(part.name in other.needs for other in self.parts)
+
+        async def there() -> bool:
+            return self.watch.ready(part) if needed else self.watch.answers(part)
+
+        try:
+            await servers.wait_ready(part.name, there, ANSWER_SECONDS)
+        except Permanent:
+            why = self.watch.problems(part) or "it does not answer"
+            log = self.places.logs / f"{part.name}.log"
+            raise Permanent(f"{part.name} was not ready within {ANSWER_SECONDS:.0f} s: {why}; see {log}") from None
+
+    # ------------------------------------------------------------------------------------------------ stopping
+
+    async def _stop_all(self) -> None:
+        """Each part before what it needs; whatever has not ended after its time is killed."""
+        self._stopping = True
+        self.watch.doing = "stopping"
+        stopped = {part.name: asyncio.Event() for part in self.parts}
+
+        async def stop(part: Part) -> None:
+            try:
+                for other in self.parts:
+                    if part.name in other.needs:
+                        await stopped[other.name].wait()
+                process = self.watch.processes.get(part.name)
+                if process is not None:
+                    await process.stop(0.0 if self._killed else STOP_SECONDS[part.kind])
+            finally:
+                stopped[part.name].set()
+
+        await asyncio.gather(*(stop(part) for part in self.parts))
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C (and SIGTERM, SIGHUP) stops everything in order; the second time at once."""
+        loop = asyncio.get_running_loop()
+        caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+        def asked() -> None:
+            if self._interrupted.is_set() or self._stopping:
+                self._killed = True
+                for process in self.watch.processes.values():
+                    process.kill()
+            self._interrupted.set()
+
+        for sig in caught:
+            loop.add_signal_handler(sig, asked)
+        try:
+            yield
+        finally:
+            for sig in caught:
+                loop.remove_signal_handler(sig)
+
+
+def run(wanted: Wanted, display: Callable[[], Display]) -> tuple[int, str]:
+    """Run the platform. The exit code, and what to say at the end. Raises SsmdError where it cannot go on."""
+
+    async def main() -> tuple[int, str]:
+        return await Up(wanted, display).run()
+
+    try:
+        return asyncio.run(main())
+    except ExceptionGroup as group:
+        raise _first(group) from group
+
+
+def where(wanted: Wanted, addresses: config.Addresses) -> tuple[tuple[str, str], ...]:
+    """Where everything is, for people."""
+    told = [("NATS", addresses.nats), ("Temporal", addresses.temporal)]
+    if addresses.temporal_ui:
+        told[-1] = ("Temporal", f"{addresses.temporal}, web UI {addresses.temporal_ui}")
+    told += [(f"{name} (simulated)", address.ws) for name, address in addresses.feeds.items()]
+    told += [("data", str(wanted.data))]
+    return tuple(told)
+
+
+def _first(group: "ExceptionGroup[Exception]") -> BaseException:
+    """The sentence for the reader, out of several failures at once."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = next((e for e in found.exceptions if isinstance(e, SsmdError)), found.exceptions[0])
+    return found

@@ -1,0 +1,204 @@
+"""Asks every part how it is, once a second, and makes one snapshot of the answers."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import msgspec
+
+from ssmd.up.plan import Part
+from ssmd.up.processes import Process
+from ssmd.up.status import Event, FeedState, ProcessState, Snapshot
+from ssmd.up.wanted import SIMULATOR
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+ASK_SECONDS = 1.0
+RATE_SECONDS = 5.0  # frames per second are the mean over so long
+EVENTS_MAX = 50
+Figures = Mapping[str, Any]
+
+
+@dataclass
+class Total:
+    """A count that starts from 0 when its process does, added up over restarts."""
+
+    before: int = 0
+    last: int = 0
+
+    def now(self, count: int) -> int:
+        if count < self.last:
+            self.before += self.last
+        self.last = count
+        return self.before + count
+
+
+@dataclass
+class _Heard:
+    """The last answers of one part."""
+
+    status: Figures = field(default_factory=dict)
+    answers: bool = False
+    ready: bool = False
+    problems: tuple[str, ...] = ()
+
+
+class Watch:
+    """What is known of a run. `ask` refreshes it; `snapshot` is made of what was last heard."""
+
+    def __init__(self, environment: str, started: float) -> None:
+        self.environment = environment
+        self.doing = "starting"
+        self.places: tuple[tuple[str, str], ...] = ()
+        self.parts: Sequence[Part] = ()
+        self.processes: dict[str, Process] = {}
+        self.temporal: Client | None = None
+        self.workflows: tuple[int, int, int] | None = None
+        self.rounds = 0  # finished rounds of asking
+        self._started = started
+        self._heard: dict[str, _Heard] = {}
+        self._frames: dict[str, Total] = {}
+        self._archived: dict[str, Total] = {}
+        self._rates: dict[str, deque[tuple[float, int]]] = {}
+        self._events: deque[Event] = deque(maxlen=EVENTS_MAX)
+        self._memory: dict[str, int] = {}
+        self._client = httpx.AsyncClient(trust_env=False, timeout=ASK_SECONDS)
+
+    def tell(self, text: str) -> None:
+        """Something the operator should know."""
+        self._events.append(Event(time.time(), text))
+
+    def status(self, kind: str, feed: str | None) -> Figures:
+        """What a service last said at /status; empty if it has not answered (or not since it was last asked)."""
+        heard = self._heard.get(f"{kind}-{feed}" if feed else kind)
+        return heard.status if heard is not None and heard.answers else {}
+
+    def ready(self, part: Part) -> bool:
+        """A service says so itself; a server is when its process runs (it was awaited at the start)."""
+        if not part.status_port:
+            process = self.processes.get(part.name)
+            return process is not None and process.was_ready and process.running
+        heard = self._heard.get(part.name)
+        return heard is not None and heard.answers and heard.ready
+
+    def answers(self, part: Part) -> bool:
+        heard = self._heard.get(part.name)
+        return heard is not None and heard.answers
+
+    def problems(self, part: Part) -> str:
+        heard = self._heard.get(part.name)
+        return "; ".join(heard.problems) if heard is not None and heard.answers else ""
+
+    async def ask(self) -> None:
+        """One round: every service, every process, and Temporal."""
+        await asyncio.gather(*(self._ask_part(part) for part in self.parts if part.status_port), self._ask_temporal())
+        for name, process in self.processes.items():
+            self._memory[name] = process.sample()
+        self.rounds += 1
+
+    async def _ask_part(self, part: Part) -> None:
+        heard = self._heard.setdefault(part.name, _Heard())
+        process = self.processes.get(part.name)
+        if process is None or not process.running:
+            heard.answers = False
+            return
+        base = f"http://127.0.0.1:{part.status_port}"
+        try:
+            ready = await self._client.get(f"{base}/ready")
+            status = await self._client.get(f"{base}/status")
+            verdict = msgspec.json.decode(ready.content)
+            heard.status = msgspec.json.decode(status.content)
+            heard.ready = ready.status_code == httpx.codes.OK
+            heard.problems = tuple(verdict.get("problems", ()))
+            heard.answers = True
+            process.was_ready |= heard.ready
+        except (httpx.HTTPError, msgspec.DecodeError, AttributeError):
+            heard.answers = False
+
+    async def _ask_temporal(self) -> None:
+        if self.temporal is None:
+            return
+        try:
+            counted = await self.temporal.count_workflows("GROUP BY ExecutionStatus", rpc_timeout=_rpc_timeout())
+        except Exception:  # it is starting, restarting or gone; its process row says so
+            self.workflows = None
+            return
+        by_status = {str(group.group_values[0]): group.count for group in counted.groups}
+        running, completed = by_status.pop("Running", 0), by_status.pop("Completed", 0)
+        by_status.pop("ContinuedAsNew", None)
+        self.workflows = running, completed, sum(by_status.values())
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    # ---------------------------------------------------------------------------------------------- the snapshot
+
+    def snapshot(self, now: float) -> Snapshot:
+        """The run as last heard; `now` by the monotonic clock."""
+        feeds = list(dict.fromkeys(part.feed for part in self.parts if part.feed))
+        return Snapshot(
+            seconds=now - self._started,
+            doing=self.doing,
+            environment=self.environment,
+            places=self.places,
+            feeds=tuple(self._feed(feed, now) for feed in feeds),
+            processes=tuple(self._process(part) for part in self.parts),
+            workflows=self.workflows,
+            events=tuple(self._events),
+        )
+
+    def _feed(self, feed: str, now: float) -> FeedState:
+        connector, archiver = self.status("connector", feed), self.status("archiver", feed)
+        frames = self._frames.setdefault(feed, Total())
+        archived = self._archived.setdefault(feed, Total())
+        received = frames.now(int(connector.get("frames", frames.last)))
+        tape = self.status(SIMULATOR, feed).get("tape") or {}
+        return FeedState(
+            name=feed,
+            connected=connector.get("connected"),
+            frames=received,
+            frames_per_second=self._rate(feed, now, received),
+            archived=archived.now(int(archiver.get("archived", archived.last))),
+            lag_ms=archiver.get("lag_ms"),
+            gaps_open=int(connector.get("gaps_open", 0)),
+            gaps=int(connector.get("gaps", 0)),
+            journal_bytes=int(connector.get("journal_bytes", 0)),
+            segments=int(archiver.get("segments", 0)),
+            tape_sent=tape.get("sent"),
+            tape_frames=tape.get("frames"),
+        )
+
+    def _rate(self, feed: str, now: float, frames: int) -> float:
+        seen = self._rates.setdefault(feed, deque())
+        seen.append((now, frames))
+        while len(seen) > 2 and now - seen[0][0] > RATE_SECONDS:
+            seen.popleft()
+        (then, before) = seen[0]
+        return (frames - before) / (now - then) if now > then else 0.0
+
+    def _process(self, part: Part) -> ProcessState:
+        process = self.processes.get(part.name)
+        if process is None:
+            return ProcessState(part.name, "waiting")
+        state, problem = process.state, ""
+        if state == "running":
+            if self.ready(part):
+                state = "ready"
+            elif not process.was_ready:
+                state = "starting"
+            elif not self.answers(part):
+                state = "silent"
+            problem = self.problems(part) if process.was_ready else ""
+        memory = self._memory.get(part.name, 0)
+        return ProcessState(part.name, state, process.pid, memory, process.peak_bytes, process.restarts, problem)
+
+
+def _rpc_timeout() -> Any:
+    from datetime import timedelta  # noqa: PLC0415
+
+    return timedelta(seconds=ASK_SECONDS)
