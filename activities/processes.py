@@ -73,7 +73,9 @@ class Processes:
     def __enter__(self) -> "Processes":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def run(self, doing: str, total: int, work: Callable[[A, Path], R], task: A) -> R:
@@ -90,9 +92,7 @@ class Processes:
             finally:
                 board.close()
 
-    def _watched(
-        self, board: Board, doing: str, total: int, work: Callable[[A, Path], R], task: A, path: Path
-    ) -> R:
+    def _watched(self, board: Board, doing: str, total: int, work: Callable[[A, Path], R], task: A, path: Path) -> R:
         pool = self._running()
         try:
             future = pool.submit(work, task, path)

@@ -302,8 +302,8 @@ class Store:
                 assert part.appender is not None
                 part.appender.close()
                 durable.rename(part.appender.path, part.appender.path.with_name(part.state.name))
-            names = {part.state.name: part.state.date for part in commit.finished}
-            states = [s for s in cursor.parts if names.get(s.name) == s.date]
+            names = {(part.state.date, part.state.name) for part in commit.finished}
+            states = [s for s in cursor.parts if (s.date, s.name) in names]
             self._enter(cursor, states)
             cursor.parts = [s for s in cursor.parts if s not in states]
             self._save_cursor(cursor)

@@ -49,9 +49,7 @@ def venue_port(source: Source, chosen: Mapping[str, Chosen]) -> int:
     return named.port
 
 
-def parts(
-    wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple[str, Path]]
-) -> list[Part]:
+def parts(wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple[str, Path]]) -> list[Part]:
     """Every process of this run, each after what it needs."""
     places = config.Places(wanted.data)
     found: list[Part] = []

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from ssmd.errors import Permanent
 from ssmd.up.servers import LOOPBACK
 
-SEARCHED = 500  # ports above the usual one that are tried; below the kernel's own range (32768 and up), so no client takes one
+SEARCHED = (
+    500  # ports above the usual one that are tried; below the kernel's own range (32768 and up), so no client takes one
+)
 PORT_MAX = 65535
 
 
@@ -81,4 +83,6 @@ def _next_free(preferred: int, given: set[int]) -> int:
     for port in range(preferred, preferred + SEARCHED):
         if port not in given and is_free(port):
             return port
-    raise Permanent(f"no port from {preferred} to {preferred + SEARCHED - 1} of {LOOPBACK} is free: close some listeners")
+    raise Permanent(
+        f"no port from {preferred} to {preferred + SEARCHED - 1} of {LOOPBACK} is free: close some listeners"
+    )

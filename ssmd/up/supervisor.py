@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from ssmd import config, durable
 from ssmd.errors import Permanent, SsmdError
@@ -19,6 +21,9 @@ from ssmd.up.status import Display
 from ssmd.up.summary import Summary
 from ssmd.up.wanted import SIMULATOR, Wanted, usual_ports
 from ssmd.up.watch import ASK_SECONDS, Watch
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
 
 EXIT_MISSING = 1  # frames that were sent are not in the archive
 EXIT_INTERRUPTED = 130
@@ -36,6 +41,7 @@ class Up:
         self.places = config.Places(wanted.data)
         self.watch = Watch(wanted.environment.name, time.monotonic())
         self.parts: Sequence[Part] = ()
+        self.chosen: dict[str, ports.Chosen] = {}
         self.keepers: set[asyncio.Task[None]] = set()
         self._display = display
         self._interrupted = asyncio.Event()
@@ -43,14 +49,15 @@ class Up:
         self._stopping = False
         self._killed = False
 
-    async def run(self) -> tuple[int, str]:
-        """The exit code, and what to say at the end."""
+    async def run(self) -> tuple[int, str, str]:
+        """The exit code, what was done, and what is wrong with it (empty: nothing)."""
         self.places.create()
         began = time.time()
         with durable.Lock(self.places.run, "ssmd up"), self._signals():
             chosen = ports.choose(usual_ports(self.wanted.environment, self.wanted.sources), self.wanted.ports)
             made = keys.make_missing(self.wanted.sources, self.places)
             addresses = plan.addresses(self.wanted, chosen, os.getpid())
+            self.chosen = chosen
             self.parts = self.watch.parts = plan.parts(self.wanted, chosen, made)
             self.watch.places = where(self.wanted, addresses)
             for port in chosen.values():
@@ -62,7 +69,7 @@ class Up:
                 code = await self._shown(addresses, summary)
             finally:
                 config.addresses_path(self.wanted.data).unlink(missing_ok=True)
-            return code, summary.text()
+            return code, summary.text(), summary.missing
 
     # ------------------------------------------------------------------------------------------------- the run
 
@@ -98,11 +105,17 @@ class Up:
         await self._all_ready()
         summary.ready_seconds = self.watch.snapshot(time.monotonic()).seconds
         self.watch.doing = "ready"
+        self.watch.temporal = await self._temporal_client(addresses)
         if self.wanted.once:
-            await Once(self, summary, addresses).run()
+            await Once(self, summary, addresses.temporal).run()
             return EXIT_MISSING if summary.missing else 0
         await asyncio.sleep(self.wanted.seconds if self.wanted.seconds is not None else float("inf"))
         return 0
+
+    async def _temporal_client(self, addresses: config.Addresses) -> "Client":
+        from temporalio.client import Client  # noqa: PLC0415 - 0.3 s, and needs the server anyway
+
+        return await Client.connect(addresses.temporal, namespace=self.wanted.environment.temporal.namespace, lazy=True)
 
     async def _all_ready(self) -> None:
         while not all(self.watch.ready(part) for part in self.parts):
@@ -145,11 +158,13 @@ class Up:
         self.watch.processes[part.name] = process
         self.keep(process)
         if part.kind == "nats":
-            await servers.nats_ready(int(_option_port(part)))
+            await servers.nats_ready(self.chosen["nats-monitor"].port)
         elif part.kind == "temporal":
             await servers.temporal_ready(addresses.temporal, self.wanted.environment.temporal.namespace)
         else:
             await self._first_answer(part)
+            if part.kind == "archiver":
+                self.watch.remember_days(part)
             return
         process.was_ready = True
 
@@ -222,10 +237,10 @@ class Up:
                 loop.remove_signal_handler(sig)
 
 
-def run(wanted: Wanted, display: Callable[[], Display]) -> tuple[int, str]:
-    """Run the platform. The exit code, and what to say at the end. Raises SsmdError where it cannot go on."""
+def run(wanted: Wanted, display: Callable[[], Display]) -> tuple[int, str, str]:
+    """Run the platform: see `Up.run`. Raises SsmdError where it cannot go on."""
 
-    async def main() -> tuple[int, str]:
+    async def main() -> tuple[int, str, str]:
         return await Up(wanted, display).run()
 
     try:
@@ -242,6 +257,18 @@ def where(wanted: Wanted, addresses: config.Addresses) -> tuple[tuple[str, str],
     told += [(f"{name} (simulated)", address.ws) for name, address in addresses.feeds.items()]
     told += [("data", str(wanted.data))]
     return tuple(told)
+
+
+def _variables() -> dict[str, str]:
+    """What a child's environment has beyond ours: its output unbuffered, our relative paths made absolute."""
+    named = {
+        name: str(Path(os.environ[name]).resolve()) for name in ("SSMD_CONFIG", "SSMD_HOME") if os.environ.get(name)
+    }
+    return named | {"PYTHONUNBUFFERED": "1"}
+
+
+def _pretty(addresses: config.Addresses) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(addresses), indent=1) + b"\n"
 
 
 def _first(group: "ExceptionGroup[Exception]") -> BaseException:

@@ -59,6 +59,7 @@ class Watch:
         self.processes: dict[str, Process] = {}
         self.temporal: Client | None = None
         self.workflows: tuple[int, int, int] | None = None
+        self.days_before: dict[str, dict[str, int]] = {}  # per feed: frames of each day when its archiver had started
         self.rounds = 0  # finished rounds of asking
         self._started = started
         self._heard: dict[str, _Heard] = {}
@@ -77,6 +78,12 @@ class Watch:
         """What a service last said at /status; empty if it has not answered (or not since it was last asked)."""
         heard = self._heard.get(f"{kind}-{feed}" if feed else kind)
         return heard.status if heard is not None and heard.answers else {}
+
+    def remember_days(self, archiver: Part) -> None:
+        """Keep what the archive holds now, before this run adds to it."""
+        assert archiver.feed is not None
+        days = self.status("archiver", archiver.feed).get("days", ())
+        self.days_before[archiver.feed] = {day["date"]: day["frames"] for day in days}
 
     def ready(self, part: Part) -> bool:
         """A service says so itself; a server is when its process runs (it was awaited at the start)."""

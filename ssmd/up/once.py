@@ -1,0 +1,175 @@
+"""`ssmd up --once`: wait for the end of what was asked, archive all of it, seal and roll up its days, prove it."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ssmd import jobs
+from ssmd.errors import Permanent
+from ssmd.up import proof
+from ssmd.up.plan import truth_path
+from ssmd.up.processes import Process
+from ssmd.up.summary import FeedSummary, Summary
+from ssmd.up.wanted import SIMULATOR, Source
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+    from ssmd.up.supervisor import Up
+
+UNCONNECTED_SECONDS_MAX = 60.0  # a venue that is not reached for so long will not be
+DRAIN_SECONDS = 60.0  # for the connector to read, journal and publish what was on its way
+ARCHIVE_SECONDS_MAX = 120.0  # without one more frame archived while some are waiting
+ROLLUP_SECONDS_MAX = 3600.0
+
+
+class Once:
+    """The last acts of a run that ends by itself."""
+
+    def __init__(self, up: "Up", summary: Summary, temporal: str) -> None:
+        self._up = up
+        self._watch = up.watch
+        self._wanted = up.wanted
+        self._summary = summary
+        self._temporal = temporal
+
+    async def run(self) -> None:
+        for source in self._wanted.sources:
+            tape = await self._all_received(source)
+            self._summary.feeds[source.name] = FeedSummary(tape=tape)
+        for source in self._wanted.sources:
+            await self._all_archived(source)
+        client = self._watch.temporal
+        if client is None:
+            raise Permanent(f"Temporal at {self._temporal} does not answer: the days are archived but not rolled up")
+        for source in self._wanted.sources:
+            told = self._summary.feeds[source.name]
+            for date in self._changed_days(source):
+                told.days[date] = await self._roll_up(client, jobs.Day(source.name, date, seal=True))
+            if source.simulated:
+                self._watch.doing = f"proving that all of {source.name} is archived"
+                told.proof = await asyncio.to_thread(
+                    proof.prove,
+                    truth_path(self._up.places, source.name),
+                    told.tape,
+                    self._up.places.archive,
+                    source.name,
+                    list(told.days),
+                )
+
+    # ------------------------------------------------------------------------------------------------ receiving
+
+    async def _all_received(self, source: Source) -> int:
+        """Until the recording (or the time) is over and the connector has ended well. How many frames the tape had."""
+        process = self._watch.processes[f"connector-{source.name}"]
+        tape = 0
+        if self._wanted.replay is None:
+            assert self._wanted.seconds is not None, "checked at the door"
+            self._watch.doing = f"running for {self._wanted.seconds:g} s"
+            await asyncio.sleep(self._wanted.seconds)
+        while True:
+            if self._wanted.replay is not None:
+                tape = await self._tape_done(source)
+            self._watch.doing = f"waiting until {process.name} has published all it received"
+            if await process.stop(DRAIN_SECONDS) == 0:
+                return tape
+            await self._again(process)
+
+    async def _again(self, process: Process) -> None:
+        """It was killed before it was done: it continues from its journal, and a replay from what it had."""
+        self._watch.tell(f"{process.name} ended before it had published all; it continues where it was")
+        process.restarts += 1
+        self._up.keep(process)
+        while not (
+            process.running and self._watch.status("connector", process.name.partition("-")[2]).get("connected")
+        ):
+            await asyncio.sleep(0.2)
+
+    async def _tape_done(self, source: Source) -> int:
+        """Until the simulator has sent all of the recording, and the connector has read all that was sent."""
+        self._watch.doing = "replaying"
+        last_connected = time.monotonic()
+        quiet: tuple[int, object] = (0, None)
+        while True:
+            now = time.monotonic()
+            simulator, connector = (
+                self._watch.status(SIMULATOR, source.name),
+                self._watch.status("connector", source.name),
+            )
+            if connector.get("connected"):
+                last_connected = now
+            elif now - last_connected > UNCONNECTED_SECONDS_MAX:
+                raise Permanent(
+                    f"the connector of {source.name} was not connected for {UNCONNECTED_SECONDS_MAX:.0f} s: "
+                    f"see {self._up.places.logs / f'connector-{source.name}.log'}"
+                )
+            tape = simulator.get("tape")
+            done = tape and tape.get("done") and not simulator.get("unsent_bytes") and connector.get("connected")
+            seen = connector.get("frames") if done else None
+            if done and quiet[1] == seen and self._watch.rounds > quiet[0]:
+                return int(tape["frames"])
+            quiet = self._watch.rounds, seen
+            await asyncio.sleep(0.3)
+
+    # ------------------------------------------------------------------------------------------------ archiving
+
+    async def _all_archived(self, source: Source) -> None:
+        """Until nothing waits in the stream."""
+        self._watch.doing = f"archiving the rest of {source.name}"
+        last: tuple[int, float] = (-1, time.monotonic())
+        since = self._watch.rounds
+        while True:
+            status = self._watch.status("archiver", source.name)
+            if status and status.get("pending") == 0 and self._watch.rounds >= since + 2:
+                return
+            if status.get("pending") != 0:
+                since = self._watch.rounds
+            archived = int(status.get("archived", -1))
+            if archived != last[0]:
+                last = archived, time.monotonic()
+            elif time.monotonic() - last[1] > ARCHIVE_SECONDS_MAX:
+                raise Permanent(
+                    f"the archiver of {source.name} archived nothing for {ARCHIVE_SECONDS_MAX:.0f} s while frames wait: "
+                    f"see {self._up.places.logs / f'archiver-{source.name}.log'}"
+                )
+            await asyncio.sleep(0.3)
+
+    def _changed_days(self, source: Source) -> list[str]:
+        """The days that this run brought frames to, or that were never sealed."""
+        days = self._watch.status("archiver", source.name).get("days", [])
+        before: Mapping[str, int] = self._watch.days_before.get(source.name, {})
+        return [d["date"] for d in days if not d["sealed"] or d["frames"] != before.get(d["date"])]
+
+    # --------------------------------------------------------------------------------------------------- rollup
+
+    async def _roll_up(self, client: "Client", day: jobs.Day) -> jobs.RolledUp:
+        """Run RollupDay to its end. One that an earlier run left unfinished is ended first: it sealed too early."""
+        from datetime import timedelta  # noqa: PLC0415
+
+        from temporalio.client import WorkflowFailureError  # noqa: PLC0415
+        from temporalio.common import WorkflowIDConflictPolicy  # noqa: PLC0415
+        from temporalio.service import RPCError  # noqa: PLC0415
+
+        self._watch.doing = f"rolling up {day.feed} {day.date}"
+        try:
+            handle = await client.start_workflow(
+                "RollupDay",
+                day,
+                id=day.rollup_id,
+                task_queue=self._wanted.environment.temporal.task_queue,
+                result_type=jobs.RolledUp,
+                id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
+                execution_timeout=timedelta(seconds=ROLLUP_SECONDS_MAX),
+            )
+            return await handle.result()
+        except WorkflowFailureError as e:
+            cause: BaseException = e
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            raise Permanent(f"the rollup of {day.feed} {day.date} failed: {cause}") from e
+        except RPCError as e:
+            raise Permanent(
+                f"Temporal at {self._temporal} gave no result for {day.rollup_id} ({e.message}); "
+                f"run `ssmd rollup {day.feed} {day.date}`"
+            ) from e

@@ -1,0 +1,106 @@
+"""What a run did, in a few lines at its end."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ssmd import archive, jobs
+from ssmd.errors import Permanent
+from ssmd.up.proof import Proof
+from ssmd.up.status import duration, size
+from ssmd.up.wanted import Wanted
+from ssmd.up.watch import Watch
+
+
+@dataclass
+class FeedSummary:
+    """What became of one feed: the days rolled up, and how what was sent compares with what is archived."""
+
+    tape: int = 0
+    days: dict[str, jobs.RolledUp] = field(default_factory=dict)
+    proof: Proof | None = None
+
+
+class Summary:
+    """Filled in while a run goes on, told when all of it has stopped."""
+
+    def __init__(self, wanted: Wanted, watch: Watch, began: float) -> None:
+        self.ready_seconds: float | None = None
+        self.feeds: dict[str, FeedSummary] = {}
+        self._wanted = wanted
+        self._watch = watch
+        self._began = began
+
+    @property
+    def missing(self) -> str:
+        """What is wrong with the archive, in one sentence; empty if nothing is."""
+        for name, feed in self.feeds.items():
+            p = feed.proof
+            if p is not None and not p.holds:
+                return (
+                    f"the archive of {name} is not what was sent: {p.missing:,} recorded frames are missing, "
+                    f"{p.changed:,} differ, {p.twice:,} are there twice; the evidence is in {self._wanted.data}"
+                )
+        return ""
+
+    def text(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        seconds = time.time() - self._began
+        ready = "" if self.ready_seconds is None else f", ready after {self.ready_seconds:.1f} s"
+        yield f"ran for {seconds:.1f} s{ready}" if seconds < 60 else f"ran for {duration(seconds)}{ready}"
+        for source in self._wanted.sources:
+            yield from self._feed(source.name)
+        peaks = [f"{name} {size(p.peak_bytes)}" for name, p in self._watch.processes.items() if p.peak_bytes]
+        if peaks:
+            yield f"peak memory: {', '.join(peaks)}"
+        restarted = {n: p.restarts for n, p in self._watch.processes.items() if p.restarts}
+        if restarted:
+            yield "restarts: " + ", ".join(f"{name} {count}" for name, count in restarted.items())
+        yield f"data: {self._wanted.data} (archive/ lake/ logs/)"
+
+    def _feed(self, name: str) -> Iterator[str]:
+        told = self.feeds.get(name, FeedSummary())
+        state = next((f for f in self._watch.snapshot(time.monotonic()).feeds if f.name == name), None)
+        if told.proof is not None:
+            yield f"{name}: {_proved(told.proof)}"
+            yield "  per channel: " + ", ".join(f"{c} {k:,}" for c, k in told.proof.channels.items())
+        elif state is not None:
+            yield f"{name}: {state.frames:,} frames received"
+            yield from self._unfinished(name)
+        manifests = self._manifests(name, told)
+        if told.proof is None and manifests:
+            counts = sum((Counter(m.counts) for m in manifests), Counter[str]())
+            days = ", ".join(f"{m.date} {m.frames:,}" for m in manifests)
+            yield f"  archive of these days, earlier runs included: {days}"
+            yield "  per channel: " + ", ".join(f"{c} {k:,}" for c, k in counts.most_common())
+        gaps, holes = sum(len(m.gaps) for m in manifests), sum(not m.whole for m in manifests)
+        if manifests:
+            yield f"  gaps in the ledger: {gaps}" + (f"; {holes} days have unexplained holes" if holes else "")
+        for date, rolled in told.days.items():
+            rows = ", ".join(f"{table} {count:,}" for table, count in rolled.rows.items() if count)
+            yield f"  {date} rolled up (revision {rolled.revision}): {rows or 'no rows'}"
+
+    def _unfinished(self, feed: str) -> Iterator[str]:
+        for kind, left in (
+            ("connector", "frames that NATS has not taken are in journal/"),
+            ("archiver", "frames are in nats/"),
+        ):
+            process = self._watch.processes.get(f"{kind}-{feed}")
+            if process is not None and process.last_exit != 0:
+                yield f"  the {kind} did not end by itself: {left}, and the next `ssmd up` archives them"
+
+    def _manifests(self, feed: str, told: FeedSummary) -> list[archive.Manifest]:
+        """Of the days rolled up, or of those that were written to since the start."""
+        found = []
+        folder = self._wanted.data / "archive"
+        for path in sorted((folder / feed).glob("????-??-??/manifest.json")):
+            try:
+                touched = path.stat().st_mtime >= self._began
+                if path.parent.name in told.days or (not told.days and touched):
+                    found.append(archive.load_manifest(path))
+            except (OSError, Permanent):
+                continue  # a summary does not fail; readers of that day will say what is wrong
+        return found

@@ -1,0 +1,13 @@
+"""What every worker, test and replay runs workflows with."""
+
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from workflows.rollup_day import RollupDay
+
+WORKFLOWS: list[type] = [RollupDay]
+
+
+def runner() -> SandboxedWorkflowRunner:
+    """The sandbox. `ssmd` and `activities` pass through it: loading duckdb or pyarrow twice aborts the process."""
+    restrictions = SandboxRestrictions.default.with_passthrough_modules("ssmd", "activities")
+    return SandboxedWorkflowRunner(restrictions=restrictions)
