@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -58,11 +59,17 @@ class Archive:
         """Hash, unpack and count every segment of a sealed day. Raises Permanent naming the first that is damaged."""
         manifest = archive.load_manifest(archive.manifest_path(self._places.archive, day.feed, day.date))
         folder = archive.day_folder(self._places.archive, day.feed, day.date)
+        doing = f"verifying {day.feed} {day.date}"
         total = sum(s.bytes for s in manifest.segments)
         done = 0
         for segment in manifest.segments:
-            activity.heartbeat(jobs.Progress(f"verifying {segment.name}", done, total))
-            _verify(folder / segment.name, segment)
+
+            def look(read: int, before: int = done) -> None:
+                activity.heartbeat(jobs.Progress(doing, before + read, total))
+                if activity.is_cancelled():
+                    raise CancelledError(f"{doing}: cancelled")
+
+            _verify(folder / segment.name, segment, look)
             done += segment.bytes
         return jobs.Sealed(
             feed=day.feed,
@@ -133,7 +140,8 @@ def _mark(path: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def _verify(path: Path, segment: archive.Segment) -> None:
+def _verify(path: Path, segment: archive.Segment, look: Callable[[int], None]) -> None:
+    """Compare a segment with its manifest entry; `look` is told how many of its bytes have been read."""
     again = "restore it from a copy, or have the archiver make the day again"
     digest = hashlib.sha256()
     size = lines = raw_bytes = 0
@@ -142,7 +150,7 @@ def _verify(path: Path, segment: archive.Segment) -> None:
             while block := file.read(READ_BYTES):
                 size += len(block)
                 digest.update(block)
-                _look(path)
+                look(size)
     except OSError as e:
         raise Permanent(f"{path} cannot be read ({e.strerror}): {again}") from e
     if size != segment.bytes or digest.hexdigest() != segment.sha256:
@@ -151,24 +159,18 @@ def _verify(path: Path, segment: archive.Segment) -> None:
             f"but it should be {segment.bytes} bytes with {segment.sha256[:16]}…: {again}"
         )
     try:
-        with igzip.open(path, "rb") as file:
+        with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
             while block := file.read(READ_BYTES):
                 raw_bytes += len(block)
                 lines += block.count(b"\n")
-                _look(path)
-    except (OSError, EOFError, igzip.BadGzipFile) as e:
+                look(size)
+    except archive.DAMAGE as e:
         raise Permanent(f"{path} is no whole gzip file ({e}): {again}") from e
     if lines != segment.records or raw_bytes != segment.raw_bytes:
         raise Permanent(
             f"{path} holds {lines} lines of {raw_bytes} bytes, but its manifest says {segment.records} "
             f"of {segment.raw_bytes}: {again}"
         )
-
-
-def _look(path: Path) -> None:
-    activity.heartbeat(jobs.Progress(f"verifying {path.name}"))
-    if activity.is_cancelled():
-        raise CancelledError(f"verifying {path.name}: cancelled")
 
 
 async def _silent(error: Exception) -> None:

@@ -136,7 +136,7 @@ def _replay_hour(task: HourTask, board: Board) -> jobs.RolledHour:
 def read_lines(path: Path) -> Iterator[list[frames.Line]]:
     """A segment's lines, some MB at a time. Raises Permanent if it is damaged."""
     try:
-        with igzip.open(path, "rb") as file:
+        with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
             rest = b""
             while block := file.read(READ_BYTES):
                 end = block.rfind(b"\n") + 1
@@ -147,7 +147,7 @@ def read_lines(path: Path) -> Iterator[list[frames.Line]]:
                 rest = block[end:]
             if rest:
                 yield frames.parse_lines(rest)
-    except (OSError, EOFError, igzip.BadGzipFile, msgspec.DecodeError) as e:
+    except (*archive.DAMAGE, msgspec.DecodeError) as e:
         raise Permanent(f"{path} is damaged ({e}): run `ssmd verify` on that day") from e
 
 
@@ -220,7 +220,7 @@ class _Hour:
             except Exception as e:
                 raise Permanent(
                     f"{self._task.feed} {self._task.date}: frame {line.n} of {line.conn} in {segment} makes the "
-                    f"{self._task.venue} grammar fail ({type(e).__name__}: {e}): this is a fault in it, please report it"
+                    f"{self._task.venue} grammar fail ({type(e).__name__}: {e}): please report this fault in it"
                 ) from e
             if refused and (reason := refused.get((line.conn, line.n))):
                 tally.quarantined[reason] += 1
@@ -334,17 +334,15 @@ class _Spool:
         self.connections = _Codes()
         self.rows_of: Counter[int | None] = Counter()
         self.own = [schema.field(i) for i in range(len(tables.COMMON), len(schema))]
-        self._spooled = pa.schema(
-            [
-                ("ts_recv", pa.int64()),
-                ("ts_event", pa.int64()),
-                ("symbol", pa.int32()),
-                ("conn", pa.int32()),
-                ("n", pa.int64()),
-                ("item", pa.int32()),
-                *self.own,
-            ]
-        )
+        keys: list[pa.Field[Any]] = [
+            pa.field("ts_recv", pa.int64()),
+            pa.field("ts_event", pa.int64()),
+            pa.field("symbol", pa.int32()),
+            pa.field("conn", pa.int32()),
+            pa.field("n", pa.int64()),
+            pa.field("item", pa.int32()),
+        ]
+        self._spooled = pa.schema(keys + self.own)
         self._folder = folder
         self._file: IO[bytes] | None = None
         self._writer: Any = None
@@ -372,7 +370,7 @@ class _Spool:
         ]
         return pa.record_batch(columns, schema=self._spooled)
 
-    def _column(self, to: "pa.Field[Any]", rows: list[_Row], events: list[Any]) -> pa.Array:
+    def _column(self, to: "pa.Field[Any]", rows: list[_Row], events: list[Any]) -> Any:
         if pa.types.is_decimal(to.type):
             return pa.array([getattr(e, to.name) for e in events], pa.string()).cast(to.type)
         if to.name in {"bids", "asks"}:
@@ -385,8 +383,8 @@ class _Spool:
     def append(self, batch: pa.RecordBatch) -> None:
         if self._writer is None:
             self._file = self._stack.enter_context(_spool_file(self._folder))
-            self._writer = pa.ipc.new_file(self._file, self._spooled)
-        for counted in pc.value_counts(batch["symbol"]).to_pylist():
+            self._writer = pa.ipc.new_file(cast(Any, self._file), self._spooled)
+        for counted in cast(Any, pc.value_counts(batch["symbol"])).to_pylist():
             self.rows_of[counted["values"]] += counted["counts"]
         try:
             self._writer.write_batch(batch)
@@ -427,7 +425,7 @@ class _Spool:
             yield rest
 
     def finished(self, feed: str, rows: pa.Table) -> pa.Table:
-        """Ranks become the dictionaries that the schema promises; rows are sorted by symbol, so its ranks are a range."""
+        """Ranks become the dictionaries that the schema promises."""
         columns: list[Any] = []
         for f in self.schema:
             if f.name == "feed":
@@ -450,7 +448,7 @@ _RENAMED = {
 }
 
 
-def _levels(sides: list[list[tuple[str, str]]], to: pa.DataType) -> pa.Array:
+def _levels(sides: list[list[tuple[str, str]]], to: Any) -> Any:
     """Book sides as a list column, without a Python object per level beyond the text itself."""
     level = to.value_type
     offsets = [0]
@@ -464,7 +462,7 @@ def _levels(sides: list[list[tuple[str, str]]], to: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pairs, type=to)
 
 
-def _ranks(codes: _Codes) -> pa.Array:
+def _ranks(codes: _Codes) -> Any:
     """For each code, the place of its string in sorted order."""
     rank = {s: i for i, s in enumerate(sorted(codes))}
     return pa.array([rank[s] for s in codes], pa.int32())
@@ -488,8 +486,8 @@ def _replaced(table: pa.Table, name: str, column: Any) -> pa.Table:
     return table.set_column(table.schema.get_field_index(name), name, column)
 
 
-def _dictionary(ranks: pa.Array, names: list[str]) -> pa.DictionaryArray:
-    """Ranks into `names` as a dictionary column holding no more names than it needs."""
+def _dictionary(ranks: Any, names: list[str]) -> Any:
+    """Ranks into `names` as a dictionary column; in sorted rows they are a range, so no name is idle."""
     low, high = (x.as_py() for x in pc.min_max(ranks).values())
     if low is None:
         return pa.DictionaryArray.from_arrays(ranks, pa.array([], pa.string()))

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from ssmd import durable, frames
 from ssmd.errors import Permanent
 
 FORMAT = 1
+DAMAGE = (OSError, EOFError, isal_zlib.error)  # what reading a gzip file raises where it is damaged
 Ranges = list[tuple[int, int]]  # inclusive, ascending, not touching
 
 
@@ -126,5 +127,5 @@ def read_segment(path: Path) -> Iterator[frames.Line]:
         with igzip.open(path, "rb") as file:
             for raw in file:
                 yield frames.parse(raw)
-    except (OSError, EOFError, igzip.BadGzipFile, msgspec.DecodeError) as e:
+    except (*DAMAGE, msgspec.DecodeError) as e:
         raise Permanent(f"{path} is damaged ({e}): run `ssmd verify` on that day") from e

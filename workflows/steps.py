@@ -7,14 +7,15 @@ activity with the timeouts and retries below; elsewhere (`--local`) whoever was 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey
 
 from ssmd import jobs
 
-P = ParamSpec("P")
+A = TypeVar("A")
+B = TypeVar("B")
 R = TypeVar("R")
 
 FEED = SearchAttributeKey.for_keyword("Feed")
@@ -35,19 +36,20 @@ Doer = Callable[[str, tuple[Any, ...]], Awaitable[Any]]
 here: ContextVar[Doer] = ContextVar("here")
 
 
-async def do(step: Callable[Concatenate[Any, P], R], *arguments: P.args, within: timedelta, **_: P.kwargs) -> R:
-    """Have a step done; `within` bounds all its tries together."""
+@overload
+async def do(step: Callable[[Any, A], R], first: A, /, *, within: timedelta) -> R: ...
+@overload
+async def do(step: Callable[[Any, A, B], R], first: A, second: B, /, *, within: timedelta) -> R: ...
+async def do(step: Callable[..., Any], /, *arguments: Any, within: timedelta) -> Any:
+    """Have a step (an activity's method) done; `within` bounds all its tries together."""
     if not workflow.in_workflow():
-        return cast(R, await here.get()(step.__name__, arguments))
-    return cast(
-        R,
-        await workflow.execute_activity_method(
-            cast(Any, step),
-            args=arguments,
-            schedule_to_close_timeout=within,
-            heartbeat_timeout=SILENCE,
-            retry_policy=PATIENCE,
-        ),
+        return await here.get()(step.__name__, arguments)
+    return await workflow.execute_activity_method(
+        cast(Any, step),
+        args=arguments,
+        schedule_to_close_timeout=within,
+        heartbeat_timeout=SILENCE,
+        retry_policy=PATIENCE,
     )
 
 

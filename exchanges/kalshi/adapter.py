@@ -38,6 +38,7 @@ ROUTES_MAX = 500_000  # markets one connection may mention before the routing ta
 BOOK = "orderbook_delta"
 
 _decode_head = msgspec.json.Decoder(Head).decode
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_control = msgspec.json.Decoder(Control).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -140,16 +141,16 @@ class KalshiAdapter:
         except msgspec.DecodeError as e:
             return Received(BAD, None, f"not JSON: {e}", json=False)
         if head.type in CONTROL_TYPES:
-            return self._control(wire, head)
+            return self._control(wire, f"{head.type} not as documented")
         return self._numbered(head, self._route(head))
 
     def _odd(self, wire: bytes, why: str) -> Received:
-        """JSON, but not an envelope as we know it; only answers to commands may have a list as `msg`."""
+        """Not an envelope as we know it. Some answers to commands are not; anything else is for the quarantine."""
         try:
-            control = _decode_control(wire)
-        except msgspec.DecodeError:
-            return Received(BAD, None, f"not a Kalshi message: {why}")
-        return self._answered(control, _CONTROL)
+            _decode_raw(wire)  # the first decode stopped where it was astonished: is the rest JSON at all?
+        except (msgspec.DecodeError, RecursionError) as e:
+            return Received(BAD, None, f"not JSON: {e}", json=False)
+        return self._control(wire, f"not a Kalshi message: {why}")
 
     def _route(self, head: Head) -> Received:
         """Where a message of this type and instrument goes; remembered, snapshots excepted: they may mend a break."""
@@ -188,7 +189,9 @@ class KalshiAdapter:
         if head.seq > expected:
             evidence = f"sid {sid.sid} ({sid.channel}): seq {head.seq} after {sid.last}, {head.seq - expected} missing"
             sid.last = head.seq
-            broken = self._break(sid, "sequence", evidence, {_symbol(head)} if head.type == "orderbook_snapshot" else set())
+            broken = self._break(
+                sid, "sequence", evidence, {_symbol(head)} if head.type == "orderbook_snapshot" else set()
+            )
             return _with(route, *broken)
         if head.type == "orderbook_snapshot" and sid.broken is not None and head.seq == sid.last:
             return self._mended(head, sid, route)  # an answer to get_snapshot may repeat the current seq
@@ -198,9 +201,7 @@ class KalshiAdapter:
         warning = f"sid {sid.sid} ({sid.channel}): seq {head.seq} again or late, {sid.last} was seen already"
         return _with(route, [], [Notice("warning", evidence=warning)])
 
-    def _break(
-        self, sid: _Sid, cause: GapCause, evidence: str, fresh: set[str]
-    ) -> tuple[list[bytes], list[Notice]]:
+    def _break(self, sid: _Sid, cause: GapCause, evidence: str, fresh: set[str]) -> tuple[list[bytes], list[Notice]]:
         """Something of this sid is missing. Markets in `fresh` have their snapshot in the very frame that told us."""
         if sid.channel != BOOK:
             symbols = tuple(sorted(sid.symbols or ()))
@@ -210,7 +211,7 @@ class KalshiAdapter:
             sid.broken = _Break(sid.symbols or (), evidence)
             notices.append(Notice("break", sid.broken.symbols, cause, evidence))
         else:  # the gap is open already: it lasts until snapshots from after this hole have come
-            sid.broken.waiting = set(sid.symbols or ())
+            sid.broken.waiting |= set(sid.symbols or ())
             sid.broken.attempts = 1
             notices.append(Notice("warning", sid.broken.symbols, cause, evidence))
         sid.broken.waiting -= fresh
@@ -226,9 +227,11 @@ class KalshiAdapter:
         broken.asked = []
         broken.deadline_ns = 0
         owed = []
-        for some in _chunks(sorted(broken.waiting), self._room):
+        for some in _chunks(sorted(broken.waiting & set(sid.symbols or ())), self._room):
             parameters = Parameters(action="get_snapshot", sids=[sid.sid], market_tickers=some)
-            owed.append(self._command("update_subscription", parameters, _Pending("get_snapshot", BOOK, tuple(some), sid.sid)))
+            owed.append(
+                self._command("update_subscription", parameters, _Pending("get_snapshot", BOOK, tuple(some), sid.sid))
+            )
             broken.asked.append(self._id)
         return owed
 
@@ -252,19 +255,21 @@ class KalshiAdapter:
         if not head.sid or head.sid in self._strays or len(self._strays) > 1000:
             return route
         self._strays.add(head.sid)
-        return _with(route, [], [Notice("warning", evidence=f"{head.type[:80]} for sid {head.sid}, which we did not subscribe")])
+        return _with(
+            route, [], [Notice("warning", evidence=f"{head.type[:80]} for sid {head.sid}, which we did not subscribe")]
+        )
 
     # --------------------------------------------------------------------------------------- answers to commands
 
-    def _control(self, wire: bytes, head: Head) -> Received:
+    def _control(self, wire: bytes, otherwise: str) -> Received:
+        """An answer; `otherwise` is why the frame is bad if it is none."""
         try:
             control = _decode_control(wire)
-        except msgspec.DecodeError as e:
-            return Received(BAD, None, f"{head.type} not as documented: {e}")
+        except (msgspec.DecodeError, RecursionError):
+            return Received(BAD, None, otherwise)
         route = _CONTROL
-        sid = self._sids.get(control.sid)
-        if control.seq and sid is not None:  # answers use the sid's counter too
-            route = self._numbered(head, route)
+        if control.seq and control.sid in self._sids:  # answers use the sid's counter too
+            route = self._numbered(Head(control.type, control.sid, control.seq), route)
         return self._answered(control, route)
 
     def _answered(self, control: Control, route: Received) -> Received:
@@ -290,7 +295,9 @@ class KalshiAdapter:
             if control.id in self._abandoned:
                 self._abandoned.discard(control.id)
                 return [self._unsubscribe_sid(body.sid, body.channel)], []
-            return [], [Notice("warning", evidence=f"subscribed to {body.channel[:80]} (sid {body.sid}) without having asked")]
+            return [], [
+                Notice("warning", evidence=f"subscribed to {body.channel[:80]} (sid {body.sid}) without having asked")
+            ]
         symbols = None if pending.symbols is None else dict.fromkeys(pending.symbols)
         sid = self._sids[body.sid] = _Sid(body.sid, pending.channel, symbols)
         broken = pending.broken
@@ -329,14 +336,14 @@ class KalshiAdapter:
             return self._dead(pending.sid, body.code, said)
         if body.code == MARKET_LIMIT and pending.symbols and pending.kind in {"subscribe", "add_markets"}:
             return self._split(pending, said)
+        if pending.kind == "get_snapshot":  # tick asks again, then subscribes anew
+            return [], [Notice("warning", pending.symbols or (), evidence=f"{pending}: {said}")]
         if body.code in PASSING and pending.attempts < ATTEMPTS_MAX:
             pending.retry = True
             pending.deadline_ns = 0
             self._pending[self._next_id()] = pending
             return [], [Notice("warning", pending.symbols or (), evidence=f"{pending}: {said}; asking again")]
-        if pending.kind == "get_snapshot":  # tick asks again, then subscribes anew
-            return [], [Notice("warning", pending.symbols or (), evidence=f"{pending}: {said}")]
-        return [], [Notice("refused", pending.symbols or (), evidence=f"{pending}: {said}")]
+        return [], [_given_up(pending, said)]
 
     def _split(self, pending: _Pending, said: str) -> tuple[list[bytes], list[Notice]]:
         """Too many markets for one subscription (the limit is not published): halve the list."""
@@ -362,10 +369,10 @@ class KalshiAdapter:
         broken = sid.broken or _Break(symbols, evidence)
         notice = Notice("warning" if sid.broken else "break", broken.symbols, cause, evidence)
         broken.waiting |= set(symbols)
-        for asked in broken.asked:
-            self._pending.pop(asked, None)
         for asked in [n for n, p in self._pending.items() if p.sid == number]:
-            self._pending.pop(asked)
+            pending = self._pending.pop(asked)
+            if pending.kind == "add_markets":
+                symbols += pending.symbols or ()
         return [self._subscribe(sid.channel, None if sid.symbols is None else symbols, broken)], [notice]
 
     def _compare(self, listed: list[Listed]) -> tuple[list[bytes], list[Notice]]:
@@ -448,7 +455,7 @@ class KalshiAdapter:
             if pending.kind == "subscribe":
                 self._abandoned.add(number)
         if pending.attempts >= ATTEMPTS_MAX:
-            notices.append(Notice("refused", pending.symbols or (), evidence=f"{pending}: asked {pending.attempts} times"))
+            notices.append(_given_up(pending, f"asked {pending.attempts} times"))
             return
         pending.attempts += 1
         pending.retry = False
@@ -463,9 +470,7 @@ class KalshiAdapter:
         elif sid is not None and pending.symbols:
             owed.append(self._send_update(pending))
 
-    def _still_broken(
-        self, sid: _Sid, broken: _Break, now_ns: int, owed: list[bytes], notices: list[Notice]
-    ) -> None:
+    def _still_broken(self, sid: _Sid, broken: _Break, now_ns: int, owed: list[bytes], notices: list[Notice]) -> None:
         waiting = broken.waiting & set(sid.symbols or ())
         if not waiting:  # the last ones were unsubscribed meanwhile
             sid.broken = None
@@ -494,7 +499,11 @@ class KalshiAdapter:
     def _symbols(self, channel: str) -> set[str]:
         """What is subscribed on a channel, or about to be."""
         live = chain.from_iterable(s.symbols or () for s in self._sids.values() if s.channel == channel)
-        asked = (p.symbols or () for p in self._pending.values() if p.channel == channel and p.kind in {"subscribe", "add_markets"})
+        asked = (
+            p.symbols or ()
+            for p in self._pending.values()
+            if p.channel == channel and p.kind in {"subscribe", "add_markets"}
+        )
         return set(live) | set(chain.from_iterable(asked))
 
     def _taken(self, sid: _Sid) -> int:
@@ -540,6 +549,11 @@ def _with(route: Received, owed: Sequence[bytes], notices: Sequence[Notice]) -> 
     if not owed and not notices:
         return route
     return route._replace(owed=(*route.owed, *owed), notices=(*route.notices, *notices))
+
+
+def _given_up(pending: _Pending, why: str) -> Notice:
+    kind = "refused" if pending.kind in {"subscribe", "add_markets"} else "warning"
+    return Notice(kind, pending.symbols or (), evidence=f"{pending}: {why}")
 
 
 def _symbol(head: Head) -> str:

@@ -65,7 +65,9 @@ def public_key(pem: bytes) -> RSAPublicKey:
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, RSAPublicKey):
-        raise Permanent("the public key for Kalshi's simulator is no RSA key in PEM form: make it anew from the private key")
+        raise Permanent(
+            "the public key for Kalshi's simulator is no RSA key in PEM form: make it anew from the private key"
+        )
     return key
 
 

@@ -168,10 +168,9 @@ class Archiver:
             number = int(msg.subject.rpartition(".")[2]) if msg.subject.startswith(self._inbox) else 0
             if msg.headers is not None and "Status" in msg.headers:
                 self._requests.pop(number, None)  # 404, 408, 409: this request is over
-                if msg.headers["Status"] not in {"404", "408"} and "Exceeded" not in msg.headers.get("Description", ""):
-                    self._log.info(
-                        "pull request ended", status=msg.headers["Status"], why=msg.headers.get("Description")
-                    )
+                why = msg.headers.get("Description", "")
+                if msg.headers["Status"] == "409" and why != "Batch Completed" and "MaxBytes" not in why:
+                    self._log.info("pull request ended", why=why)
             else:
                 self._take(msg)
             await self._ask()

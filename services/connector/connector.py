@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -69,6 +70,9 @@ class Connector:
         self._symbols: set[str] = set()
         self._reconnects = 0
         self._trouble = "not connected yet"
+        self._stopped: asyncio.Task[bool]
+        self._capture: Capture
+        self._key: Key | None
 
     def _find_endpoint(self, addresses: config.Addresses) -> config.FeedAddress:
         name, plan = self._feed.name, self._plan
@@ -126,13 +130,13 @@ class Connector:
                 self._publisher.catch_up(self._is_archived)
             self._capture = Capture(self._env, self._feed.name, self._journal, self._publisher.put, self._warn)
             await self._work(stop, found)
-            await self._drain()
+            await asyncio.to_thread(self._journal.syncs())
             await nats.close()
             self._journal.close()
 
     async def _work(self, stop: asyncio.Event, found: Recovery) -> None:
         assert self._publisher is not None
-        stopped = asyncio.create_task(stop.wait())
+        stopped = self._stopped = asyncio.create_task(stop.wait())
         capture = asyncio.create_task(self._keep_connected(stop, found))
         background = [
             asyncio.create_task(self._sync()),
@@ -144,8 +148,6 @@ class Connector:
             done, _ = await asyncio.wait([stopped, capture, *background], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopped}:
                 task.result()  # none of these ends by itself but by an error
-            if self._link is not None:
-                self._link.close()
             async with asyncio.timeout(STOP_SECONDS + 1):
                 await capture
             try:
@@ -157,9 +159,6 @@ class Connector:
             for task in (stopped, capture, *background):
                 task.cancel()
             await asyncio.gather(stopped, capture, *background, return_exceptions=True)
-
-    async def _drain(self) -> None:
-        await asyncio.to_thread(self._journal.syncs())
 
     # ------------------------------------------------------------------------------------------------ connecting
 
@@ -202,12 +201,17 @@ class Connector:
         wait = BACKOFF_SECONDS[0]
         while not stop.is_set():
             try:
-                link = await self._connect(connection)
+                connecting = asyncio.ensure_future(self._connect(connection))
+                await self._either(connecting)
+                if not connecting.done():
+                    connecting.cancel()
+                    break
+                link = connecting.result()
             except (Transient, TimeoutError, httpx.HTTPError) as e:
                 self._trouble = str(e) or type(e).__name__
                 level = self._log.error if isinstance(e, Refused) and e.status in {401, 403} else self._log.warning
                 level("not connected", reason=self._trouble)
-                await _either(stop, random.uniform(0, wait))  # noqa: S311  # full jitter, not a secret
+                await self._either(None, random.uniform(0, wait))  # noqa: S311  # full jitter, not a secret
                 wait = min(wait * 2, BACKOFF_SECONDS[1])
                 continue
             reason = await self._stay(connection, link, stop)
@@ -226,26 +230,25 @@ class Connector:
         )
         connection.adapter = adapter
 
-        def on_frames(wires: Sequence[bytes], ts_recv: int) -> None:
-            owed = self._capture.receive(connection, wires, ts_recv)
-            if owed:
-                link.send(owed)
+        def on_open(link: Link) -> Sequence[bytes]:
+            self._link = link
+            connection.connected = True
+            self._say(
+                connection,
+                "connected",
+                endpoint=self._endpoint.ws,
+                local_address=link.local_address,
+                subscription={"channels": list(channels), "symbols": list(names)},
+            )
+            now = self._clock.now_ns()
+            self._capture.gaps_close(connection, now, now)
+            self._log.info("connected", conn=connection.conn, symbols=len(names))
+            return adapter.opened()
 
-        link = await Link.connect(self._target(connection), self._clock, on_frames, CONNECT_SECONDS)
-        self._link = link
-        now = self._clock.now_ns()
-        connection.connected = True
-        self._say(
-            connection,
-            "connected",
-            endpoint=self._endpoint.ws,
-            local_address=link.local_address,
-            subscription={"channels": list(channels), "symbols": list(names)},
-        )
-        self._capture.gaps_close(connection, now, now)
-        link.send(adapter.opened())
-        self._log.info("connected", conn=connection.conn, symbols=len(names))
-        return link
+        def on_frames(wires: Sequence[bytes], ts_recv: int) -> Sequence[bytes]:
+            return self._capture.receive(connection, wires, ts_recv)
+
+        return await Link.connect(self._target(connection), self._clock, on_open, on_frames, CONNECT_SECONDS)
 
     def _target(self, connection: Connection) -> Target:
         headers = {"User-Agent": f"ssmd/{__version__}"}
@@ -263,15 +266,15 @@ class Connector:
         """Until the connection ends, by either side, or falls silent."""
         loop = asyncio.get_running_loop()
         silence = self._version.silence_seconds
-        stopping: float | None = None
         while not link.ended.done():
-            await asyncio.wait([link.ended], timeout=0.5 if stop.is_set() else 1.0)
-            now = self._clock.now_ns()
             if stop.is_set():
-                stopping = stopping or loop.time()
-                if loop.time() - stopping > STOP_SECONDS:
-                    link.abort()
-                continue
+                link.close()
+                await asyncio.wait([link.ended], timeout=STOP_SECONDS)
+                link.abort()
+                await link.ended
+                break
+            await self._either(link.ended, 1.0)
+            now = self._clock.now_ns()
             link.send(self._capture.tick(connection, now))
             quiet = loop.time() - link.last_heard
             if quiet > silence:
@@ -281,6 +284,11 @@ class Connector:
             if quiet > silence / 3:
                 link.ping()
         return link.ended.result()
+
+    async def _either(self, other: asyncio.Future[Any] | None, seconds: float | None = None) -> None:
+        """Wait until we shall stop, `other` is done, or time is up."""
+        futures: list[asyncio.Future[Any]] = [self._stopped, *([other] if other is not None else [])]
+        await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
     # --------------------------------------------------------------------------------------------- instruments
 
@@ -421,11 +429,3 @@ class ReplayRequest(msgspec.Struct, frozen=True):
     conn: str
     first: int
     last: int
-
-
-async def _either(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        pass

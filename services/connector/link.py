@@ -22,7 +22,8 @@ from websockets.uri import parse_uri
 from ssmd.clock import Clock, RecordedClock
 from ssmd.errors import Transient
 
-OnFrames = Callable[[Sequence[bytes], int], None]
+OnOpen = Callable[["Link"], Sequence[bytes]]  # -> text frames to send first
+OnFrames = Callable[[Sequence[bytes], int], Sequence[bytes]]  # frames, ts_recv -> text frames owed to the venue
 
 
 class Refused(Transient):
@@ -44,11 +45,16 @@ class Target:
 
 
 class Link(asyncio.Protocol):
-    """Feeds `on_frames(frames, ts_recv)` until the connection ends; `ended` then tells why."""
+    """Calls `on_open` once, then `on_frames` for every read, until the connection ends; `ended` then tells why.
 
-    def __init__(self, target: Target, clock: Clock, on_frames: OnFrames) -> None:
+    Both are called from within the read that brought them: a venue may send its first frames together with
+    its answer to the handshake.
+    """
+
+    def __init__(self, target: Target, clock: Clock, on_open: OnOpen, on_frames: OnFrames) -> None:
         self._target = target
         self._clock = clock
+        self._on_open = on_open
         self._on_frames = on_frames
         uri = parse_uri(target.url)
         self._recorded = ClientRecordedTimeFactory() if isinstance(clock, RecordedClock) else None
@@ -67,9 +73,11 @@ class Link(asyncio.Protocol):
         self.ended: asyncio.Future[str] = loop.create_future()
 
     @classmethod
-    async def connect(cls, target: Target, clock: Clock, on_frames: OnFrames, timeout_seconds: float) -> "Link":
+    async def connect(
+        cls, target: Target, clock: Clock, on_open: OnOpen, on_frames: OnFrames, timeout_seconds: float
+    ) -> "Link":
         """Raises Transient if the venue cannot be reached, Refused if it answers with an HTTP error."""
-        link = cls(target, clock, on_frames)
+        link = cls(target, clock, on_open, on_frames)
         uri = parse_uri(target.url)
         tls = ssl.create_default_context() if uri.secure else None
         try:
@@ -124,18 +132,25 @@ class Link(asyncio.Protocol):
             self.ended.set_result(reason)
 
     def _take(self, ts_recv: int) -> None:
-        events = self._ws.events_received()
-        if events and not self._answered:
-            self._answer(events.pop(0))
-        if events:
-            self._deliver(events, ts_recv)
-        self._flush()
+        try:
+            events = self._ws.events_received()
+            if events and not self._answered:
+                self._answer(events.pop(0))
+            if events:
+                self._deliver(events, ts_recv)
+            self._flush()
+        except Exception as e:  # of ours, a full disk say: asyncio would log it and go on
+            for future in (self._opened, self.ended):
+                if not future.done():
+                    future.set_exception(e)
+            self.abort()
 
     def _answer(self, event: object) -> None:
         self._answered = True
         error = self._ws.handshake_exc
         if error is None:
             self._opened.set_result(None)
+            self.send(self._on_open(self))
         elif not self._opened.done():
             if isinstance(error, InvalidStatus) and isinstance(event, Response):
                 body = (event.body or b"")[:500].decode(errors="replace")
@@ -161,12 +176,12 @@ class Link(asyncio.Protocol):
             return
         recorded = self._recorded_time()
         if recorded is None:
-            self._on_frames(wires, ts_recv)
+            self.send(self._on_frames(wires, ts_recv))
             return
         assert isinstance(self._clock, RecordedClock)
         for wire in wires:
             self._clock.tell(recorded.times.popleft())
-            self._on_frames([wire], self._clock.now_ns())
+            self.send(self._on_frames([wire], self._clock.now_ns()))
 
     def _recorded_time(self) -> ClientRecordedTime | None:
         if self._recorded is None:
@@ -177,7 +192,7 @@ class Link(asyncio.Protocol):
 
     def send(self, texts: Sequence[bytes]) -> None:
         """Send text frames; silently nothing once the connection is closing."""
-        if self._ws.state is State.OPEN:
+        if texts and self._ws.state is State.OPEN:
             for text in texts:
                 self._ws.send_text(text)
             self._flush()

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -13,7 +14,8 @@ EXIT_INTERRUPTED = 130
 
 def build() -> typer.Typer:
     """All commands. Each imports what it needs when it runs: `ssmd --help` takes 0.1 s, DuckDB alone 0.2."""
-    from ssmd.cli import data, query, rollup, up  # noqa: PLC0415 - they import this package's neighbours
+    from ssmd.cli import up  # noqa: PLC0415
+    import importlib.util as iu
 
     app = typer.Typer(
         name="ssmd",
@@ -25,10 +27,19 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command()(up.up)
-    app.command()(query.query)
-    app.add_typer(data.app, name="data")
-    app.command()(rollup.rollup)
-    app.command()(rollup.seal)
+    if iu.find_spec("ssmd.cli.query"):
+        from ssmd.cli import query
+
+        app.command()(query.query)
+    if iu.find_spec("ssmd.cli.data"):
+        from ssmd.cli import data
+
+        app.add_typer(data.app, name="data")
+    if iu.find_spec("ssmd.cli.rollup"):
+        from ssmd.cli import rollup
+
+        app.command()(rollup.rollup)
+        app.command()(rollup.seal)
     app.command()(version)
     return app
 
@@ -47,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = build()(args=arguments, prog_name="ssmd", standalone_mode=False)
+        code = build()(args=given or ["--help"], prog_name="ssmd", standalone_mode=False)
     except SsmdError as e:
         return _say(str(e), EXIT_ERROR)
     except (typer.Abort, KeyboardInterrupt):
@@ -57,19 +69,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _forget_stdout()
         return 0
     except Exception as e:
-        shown = getattr(e, "format_message", None)  # a misused command: Click's own errors
-        if shown is None:
+        if not hasattr(e, "format_message"):  # what Click raises when it is called wrongly
             raise
-        return _say(_sentence(shown(), arguments), EXIT_ERROR)
+        return _misused(e)
     return code if isinstance(code, int) else 0
 
 
-def _sentence(message: str, arguments: Sequence[str] | None) -> str:
-    """Click's message as one line, with the way to the help."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    command = " ".join(["ssmd", *given[:1]] if given and not given[0].startswith("-") else ["ssmd"])
-    told = " ".join(message.split()).rstrip(".")
-    return f"{told[:1].lower()}{told[1:]}: see `{command} --help`"
+def _misused(error: Any) -> int:
+    """A command line that is no command of ours: one sentence, and where the help is."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(context.get_help())
+        return EXIT_ERROR
+    told = " ".join(error.format_message().split()).rstrip(".")
+    return _say(f"{told[:1].lower()}{told[1:]}: see `{context.command_path if context else 'ssmd'} --help`", EXIT_ERROR)
 
 
 def _say(sentence: str, code: int) -> int:

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
 
 def up(
-    data: Annotated[Path, typer.Option(help="Folder for everything that is kept.")] = Path("data"),
-    feed: Annotated[list[str] | None, typer.Option(help="A feed of the environment (repeatable; all).")] = None,
-    env: Annotated[str, typer.Option(help="The environment.")] = "local",
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything that is kept.")] = Path("data"),
+    feed: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A feed of the environment; repeatable (else: all).")
+    ] = None,
+    env: Annotated[str, typer.Option(metavar="NAME", help="What to run, and where.")] = "local",
     seconds: Annotated[
         float | None, typer.Option("--for", metavar="SECONDS", help="Stop after so long (else: Ctrl-C).")
     ] = None,
@@ -31,7 +33,7 @@ def up(
         list[str] | None,
         typer.Option(metavar="NAME=N", help="Listen exactly there: nats, temporal, ui, simulator, ..."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the simulated markets.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the simulated markets.")] = None,
 ) -> int:
     """Run the whole platform on this machine; Ctrl-C stops all of it."""
     from ssmd.up import supervisor, wanted  # noqa: PLC0415 - 0.4 s that other commands need not pay

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 UNCONNECTED_SECONDS_MAX = 60.0  # a venue that is not reached for so long will not be
 DRAIN_SECONDS = 60.0  # for the connector to read, journal and publish what was on its way
 ARCHIVE_SECONDS_MAX = 120.0  # without one more frame archived while some are waiting
+IDLE_ROUNDS = 2  # with nothing waiting: what was acknowledged a moment ago has shown by then
 ROLLUP_SECONDS_MAX = 3600.0
 
 
@@ -74,23 +75,21 @@ class Once:
             self._watch.doing = f"waiting until {process.name} has published all it received"
             if await process.stop(DRAIN_SECONDS) == 0:
                 return tape
-            await self._again(process)
+            await self._again(source, process)
 
-    async def _again(self, process: Process) -> None:
+    async def _again(self, source: Source, process: Process) -> None:
         """It was killed before it was done: it continues from its journal, and a replay from what it had."""
         self._watch.tell(f"{process.name} ended before it had published all; it continues where it was")
         process.restarts += 1
         self._up.keep(process)
-        while not (
-            process.running and self._watch.status("connector", process.name.partition("-")[2]).get("connected")
-        ):
-            await asyncio.sleep(0.2)
+        while not self._watch.status("connector", source.name).get("connected"):
+            await self._watch.next_round()
 
     async def _tape_done(self, source: Source) -> int:
         """Until the simulator has sent all of the recording, and the connector has read all that was sent."""
         self._watch.doing = "replaying"
         last_connected = time.monotonic()
-        quiet: tuple[int, object] = (0, None)
+        quiet: object = None  # how many frames it had received a round ago, if all were sent then
         while True:
             now = time.monotonic()
             simulator, connector = (
@@ -107,10 +106,10 @@ class Once:
             tape = simulator.get("tape")
             done = tape and tape.get("done") and not simulator.get("unsent_bytes") and connector.get("connected")
             seen = connector.get("frames") if done else None
-            if done and quiet[1] == seen and self._watch.rounds > quiet[0]:
+            if tape and done and seen == quiet:
                 return int(tape["frames"])
-            quiet = self._watch.rounds, seen
-            await asyncio.sleep(0.3)
+            quiet = seen
+            await self._watch.next_round()
 
     # ------------------------------------------------------------------------------------------------ archiving
 
@@ -118,22 +117,21 @@ class Once:
         """Until nothing waits in the stream."""
         self._watch.doing = f"archiving the rest of {source.name}"
         last: tuple[int, float] = (-1, time.monotonic())
-        since = self._watch.rounds
+        idle = 0
         while True:
             status = self._watch.status("archiver", source.name)
-            if status and status.get("pending") == 0 and self._watch.rounds >= since + 2:
+            idle = idle + 1 if status.get("pending") == 0 else 0
+            if idle > IDLE_ROUNDS:
                 return
-            if status.get("pending") != 0:
-                since = self._watch.rounds
             archived = int(status.get("archived", -1))
             if archived != last[0]:
                 last = archived, time.monotonic()
             elif time.monotonic() - last[1] > ARCHIVE_SECONDS_MAX:
                 raise Permanent(
-                    f"the archiver of {source.name} archived nothing for {ARCHIVE_SECONDS_MAX:.0f} s while frames wait: "
+                    f"the archiver of {source.name} archived nothing for {ARCHIVE_SECONDS_MAX:.0f} s: "
                     f"see {self._up.places.logs / f'archiver-{source.name}.log'}"
                 )
-            await asyncio.sleep(0.3)
+            await self._watch.next_round()
 
     def _changed_days(self, source: Source) -> list[str]:
         """The days that this run brought frames to, or that were never sealed."""
@@ -162,7 +160,8 @@ class Once:
                 id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
                 execution_timeout=timedelta(seconds=ROLLUP_SECONDS_MAX),
             )
-            return await handle.result()
+            rolled: jobs.RolledUp = await handle.result()
+            return rolled
         except WorkflowFailureError as e:
             cause: BaseException = e
             while cause.__cause__ is not None:

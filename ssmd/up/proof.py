@@ -5,6 +5,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -96,7 +97,7 @@ def _read_truth(path: Path) -> "tuple[dict[str, array[int]], dict[str, array[int
 def _read_archive(
     folder: Path, feed: str, dates: Iterable[str], conns: Iterable[str]
 ) -> "tuple[dict[str, array[int]], Counter[str], int]":
-    """Per connection, in order of `n`: each venue frame's CRC-32. And frames per channel, and how many are there twice."""
+    """Per connection, in order of `n`: each venue frame's CRC-32; frames per channel; how many are there twice."""
     numbered: dict[str, list[tuple[int, int]]] = {conn: [] for conn in conns}
     channels: Counter[str] = Counter()
     for channel, line in _lines(folder, feed, dates):
@@ -107,7 +108,7 @@ def _read_archive(
     twice = 0
     for conn, pairs in numbered.items():
         pairs.sort()
-        twice += sum(a[0] == b[0] for a, b in zip(pairs, pairs[1:], strict=False))
+        twice += sum(a[0] == b[0] for a, b in pairwise(pairs))
         found[conn] = array("I", (checksum for _, checksum in pairs))
     return found, channels, twice
 

@@ -120,7 +120,15 @@ def screen(snapshot: Snapshot, height: int) -> RenderableType:
     head.append("ssmd", style="bold")
     head.append(f"  {snapshot.environment}  {duration(snapshot.seconds)}  ")
     head.append(snapshot.doing, style="bold green" if snapshot.doing == "ready" else "bold yellow")
-    parts = [head, _places(snapshot), Text(), _feeds(snapshot), Text(), _processes(snapshot), Text()]
+    parts: list[RenderableType] = [
+        head,
+        _places(snapshot),
+        Text(),
+        _feeds(snapshot),
+        Text(),
+        _processes(snapshot),
+        Text(),
+    ]
     used = 1 + len(snapshot.places) + 2 + len(snapshot.feeds) + 2 + len(snapshot.processes) + 1
     foot = Text(_workflows(snapshot), no_wrap=True, overflow="ellipsis")
     room = height - used - 1  # the last line is the foot

@@ -104,3 +104,16 @@ class Summary:
             except (OSError, Permanent):
                 continue  # a summary does not fail; readers of that day will say what is wrong
         return found
+
+
+def _proved(p: Proof) -> str:
+    """The comparison with what was sent, in words."""
+    told = [f"{p.sent:,} frames sent, {p.archived:,} archived"]
+    if p.tape:
+        told.append(f"{p.tape - p.missing:,} of the recording's {p.tape:,}")
+    told.append("each once and byte for byte" if p.holds else f"{p.missing:,} missing, {p.changed:,} changed")
+    if p.twice:
+        told.append(f"{p.twice:,} twice")
+    if p.cut_off:
+        told.append(f"{p.cut_off:,} were on their way when a connection ended")
+    return ", ".join(told)

@@ -5,9 +5,9 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,16 +27,18 @@ if TYPE_CHECKING:
 
 EXIT_MISSING = 1  # frames that were sent are not in the archive
 EXIT_INTERRUPTED = 130
-# How long each may take to stop. The longest chain, connector, archiver, nats, keeps all of it under 10 s:
-# whoever needs longer is killed, which loses nothing (the journal is the truth until frames are archived).
-STOP_SECONDS = {"connector": 5.0, "archiver": 3.0, "worker": 4.0, "temporal": 3.0, "nats": 1.5, SIMULATOR: 1.5}
+# When each must have stopped, in seconds after Ctrl-C: all of it in under 10. Whoever needs longer is killed, which
+# loses nothing: the journal is the truth until frames are archived.
+STOP_BY = {"worker": 4.0, "connector": 5.0, SIMULATOR: 6.5, "temporal": 7.0, "archiver": 8.5, "nats": 9.5}
 ANSWER_SECONDS = 30.0  # for a service's first answer; measured: 0.4 to 1.5 s on two busy cores
+
+PartsOf = Callable[[Wanted, Mapping[str, ports.Chosen], Mapping[str, tuple[str, Path]]], list[Part]]
 
 
 class Up:
     """One run of the platform in one data folder."""
 
-    def __init__(self, wanted: Wanted, display: Callable[[], Display]) -> None:
+    def __init__(self, wanted: Wanted, display: Callable[[], Display], parts: PartsOf = plan.parts) -> None:
         self.wanted = wanted
         self.places = config.Places(wanted.data)
         self.watch = Watch(wanted.environment.name, time.monotonic())
@@ -44,6 +46,7 @@ class Up:
         self.chosen: dict[str, ports.Chosen] = {}
         self.keepers: set[asyncio.Task[None]] = set()
         self._display = display
+        self._parts_of = parts
         self._interrupted = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stopping = False
@@ -58,7 +61,7 @@ class Up:
             made = keys.make_missing(self.wanted.sources, self.places)
             addresses = plan.addresses(self.wanted, chosen, os.getpid())
             self.chosen = chosen
-            self.parts = self.watch.parts = plan.parts(self.wanted, chosen, made)
+            self.parts = self.watch.parts = self._parts_of(self.wanted, chosen, made)
             self.watch.places = where(self.wanted, addresses)
             for port in chosen.values():
                 if port.replaced:
@@ -89,7 +92,8 @@ class Up:
         """Run the script until it ends, someone interrupts, or a part cannot go on."""
         script = asyncio.create_task(self._script(addresses, summary))
         interrupted = asyncio.create_task(self._interrupted.wait())
-        await asyncio.wait({script, interrupted, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        ends: list[asyncio.Future[Any]] = [script, interrupted, self._failed]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         interrupted.cancel()
         if not script.done():
             script.cancel()
@@ -201,6 +205,7 @@ class Up:
         self._stopping = True
         self.watch.doing = "stopping"
         stopped = {part.name: asyncio.Event() for part in self.parts}
+        began = time.monotonic()
 
         async def stop(part: Part) -> None:
             try:
@@ -209,7 +214,8 @@ class Up:
                         await stopped[other.name].wait()
                 process = self.watch.processes.get(part.name)
                 if process is not None:
-                    await process.stop(0.0 if self._killed else STOP_SECONDS[part.kind])
+                    left = began + STOP_BY[part.kind] - time.monotonic()
+                    await process.stop(0.0 if self._killed else max(0.5, left))
             finally:
                 stopped[part.name].set()
 

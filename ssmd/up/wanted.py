@@ -167,7 +167,7 @@ def _check_keys(environment: config.Environment, sources: Sequence[Source], data
             source.plan.key.load(data)
         elif source.plan.key is None and source.feed.at(date.today()).signed:
             raise Permanent(
-                f"environment {environment.name}: feed {source.name} needs a key: give its `key: {{id: ..., secret: ...}}`"
+                f"environment {environment.name}: feed {source.name} needs a key: give its `key: {{id: …, secret: …}}`"
             )
 
 

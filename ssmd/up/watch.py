@@ -60,7 +60,7 @@ class Watch:
         self.temporal: Client | None = None
         self.workflows: tuple[int, int, int] | None = None
         self.days_before: dict[str, dict[str, int]] = {}  # per feed: frames of each day when its archiver had started
-        self.rounds = 0  # finished rounds of asking
+        self._round = asyncio.Event()
         self._started = started
         self._heard: dict[str, _Heard] = {}
         self._frames: dict[str, Total] = {}
@@ -106,7 +106,12 @@ class Watch:
         await asyncio.gather(*(self._ask_part(part) for part in self.parts if part.status_port), self._ask_temporal())
         for name, process in self.processes.items():
             self._memory[name] = process.sample()
-        self.rounds += 1
+        self._round.set()
+        self._round = asyncio.Event()
+
+    async def next_round(self) -> None:
+        """Until everything has been asked once more."""
+        await self._round.wait()
 
     async def _ask_part(self, part: Part) -> None:
         heard = self._heard.setdefault(part.name, _Heard())

@@ -148,9 +148,7 @@ def test_without_the_cut_to_the_cursor_a_crash_doubles_frames(tmp_path: Path, mo
     feed(survivor, messages)
     commit(survivor, finish=True)
     found = [
-        (line.conn, line.n)
-        for path in tmp_path.glob("kalshi/*/*.jsonl.gz")
-        for line in archive.read_segment(path)
+        (line.conn, line.n) for path in tmp_path.glob("kalshi/*/*.jsonl.gz") for line in archive.read_segment(path)
     ]
     assert len(found) > len(set(found))
 

@@ -1,0 +1,38 @@
+"""Kalshi: event contracts that pay a dollar or nothing. Facts and sources beside the lines that rest on them."""
+
+from collections.abc import Sequence
+
+from exchanges.kalshi import events, rest, signing
+from exchanges.kalshi.adapter import KalshiAdapter
+from exchanges.port import Instruments, Request, Simulation, Simulator, Subscription, Venue
+from ssmd.errors import SsmdError
+
+
+class Kalshi:
+    """The venue as the services see it."""
+
+    def adapter(self, subscription: Subscription) -> KalshiAdapter:
+        return KalshiAdapter(subscription)
+
+    def key(self, key_id: str, secret: bytes) -> signing.Key:
+        return signing.Key(key_id, secret)
+
+    def events(self, date: str) -> events.Grammar:
+        return events.grammar(date)
+
+    def instruments(self, series: Sequence[str]) -> list[Request]:
+        return rest.instruments(series)
+
+    def instruments_page(self, request: Request, body: bytes) -> Instruments:
+        return rest.instruments_page(request, body)
+
+    def refusal(self, status: int, body: bytes) -> SsmdError:
+        return rest.refusal(status, body)
+
+    def simulator(self, simulation: Simulation) -> Simulator:
+        from exchanges.kalshi.simulator import KalshiSimulator  # noqa: PLC0415  # capture does not need it
+
+        return KalshiSimulator(simulation)
+
+
+venue: Venue = Kalshi()

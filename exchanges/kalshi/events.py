@@ -1,0 +1,427 @@
+"""What Kalshi's archived frames say, in the two grammars the venue has had: integer cents, then decimal dollars.
+
+A binary market's book holds bids only, for YES and for NO. A bid for NO at p is an offer of YES at 1 - p, so books
+come out on the YES scale: YES bids are bids, NO bids are asks. Prices and sizes keep the venue's digits.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+
+from exchanges.port import Unparsable
+from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Level, Side, Status, Ticker, Trade
+from ssmd.frames import CONTROL, GAP, SESSION
+
+DOLLARS_FROM = "2026-03-12"  # the day the integer fields left the WebSocket feed
+
+Outcome = Literal["yes", "no"]
+_Parse = Callable[[bytes], Sequence[Event]]
+
+
+class Grammar:
+    """From a frame of a channel to its events; each channel has its function."""
+
+    def __init__(self, name: str, parsers: Mapping[str, _Parse]) -> None:
+        self.name = name
+        self._parsers = parsers
+
+    def __call__(self, channel: str, wire: bytes) -> Sequence[Event]:
+        parse = self._parsers.get(channel)
+        if parse is None:
+            raise Unparsable(f"Kalshi has no channel {channel!r}")
+        try:
+            return parse(wire)
+        except msgspec.ValidationError as e:
+            raise Unparsable(f"{channel} is not as the {self.name} grammar has it: {e}") from e
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+            raise Unparsable(f"{channel} is not JSON: {e}") from e
+
+    def __repr__(self) -> str:
+        return f"Grammar({self.name!r})"
+
+
+def grammar(date: str) -> Grammar:
+    """The grammar in force on a UTC date (YYYY-MM-DD)."""
+    return DOLLARS if date >= DOLLARS_FROM else CENTS
+
+
+# ------------------------------------------------------------------------------------------------ what both share
+
+_M = TypeVar("_M")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class _Frame(msgspec.Struct):
+    type: str
+
+
+class _Message(msgspec.Struct, gc=False):
+    """Time as Kalshi writes it: `ts` is RFC 3339 on book deltas and seconds elsewhere, `ts_ms` came in 2026."""
+
+    ts: Annotated[datetime, msgspec.Meta(tz=True)] | int | None = None
+    ts_ms: int | None = None
+
+
+def _time_ns(message: _Message) -> int | None:
+    ts = message.ts
+    if isinstance(ts, datetime):
+        return (ts - _EPOCH) // _MICROSECOND * 1000
+    if message.ts_ms is not None:
+        return message.ts_ms * 1_000_000
+    return None if ts is None else ts * 1_000_000_000
+
+
+def _body(kind: str, message: type[_M]) -> Callable[[bytes], _M]:
+    """A decoder of frames of type `kind` that gives their `msg`."""
+    frame = msgspec.defstruct("_Frame", [("type", Literal[kind]), ("msg", message)])  # type: ignore[valid-type]
+    decode = msgspec.json.Decoder(frame).decode
+
+    def body(wire: bytes) -> _M:
+        return decode(wire).msg  # type: ignore[attr-defined,no-any-return]
+
+    return body
+
+
+_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+
+@lru_cache(1 << 16)  # a market has few prices and sizes repeat: 0.06 us instead of 0.5
+def _decimal(text: str) -> str:
+    if not _DECIMAL.fullmatch(text):
+        raise Unparsable(f"{text[:40]!r} is no decimal number")
+    return text
+
+
+@lru_cache(1 << 14)
+def _complement(price: str) -> str:
+    """1 - price, with the same digits after the point."""
+    return str(1 - Decimal(_decimal(price)))
+
+
+@lru_cache(1 << 16)
+def _is_zero(text: str) -> bool:
+    return not Decimal(_decimal(text))
+
+
+def _book_side(outcome: Outcome, price: str) -> tuple[BookSide, str]:
+    return ("bid", _decimal(price)) if outcome == "yes" else ("ask", _complement(price))
+
+
+def _taker(outcome: Outcome | Literal[""]) -> Side | None:
+    return {"yes": "buy", "no": "sell"}.get(outcome)  # type: ignore[return-value]
+
+
+def _snapshot(symbol: str, ts_event: int | None, yes: list[Level], no: list[Level]) -> BookSnapshot:
+    """Best first on both sides: the best ask is the highest bid for NO."""
+    bids = sorted(yes, key=_price, reverse=True)
+    asks = [(_complement(price), size) for price, size in sorted(no, key=_price, reverse=True)]
+    return BookSnapshot(symbol, ts_event, bids, asks)
+
+
+def _price(level: Level) -> Decimal:
+    return Decimal(level[0])
+
+
+def _quote(price: str | None, size: str | None, nothing: str) -> tuple[str | None, str | None]:
+    """A side of the ticker; a bid of 0 or an offer of 1 with no size stands for an empty side."""
+    if price is None or (Decimal(_decimal(price)) == Decimal(nothing) and (size is None or _is_zero(size))):
+        return None, None
+    return price, None if size is None else _decimal(size)
+
+
+def _traded(number: str | None) -> str | None:
+    """A last price or last size of 0 says that there was no trade."""
+    return None if number is None or _is_zero(number) else number
+
+
+def _nothing(wire: bytes) -> Sequence[Event]:
+    return ()
+
+
+# ------------------------------------------------------------------------------------------------------ lifecycle
+
+
+class _LifecycleFrame(msgspec.Struct):
+    type: str
+    msg: msgspec.Raw
+
+
+class _LifecycleMessage(_Message):
+    market_ticker: str | None = None
+    event_ticker: str | None = None
+    event_type: str | None = None
+
+
+_lifecycle_frame = msgspec.json.Decoder(_LifecycleFrame).decode
+_lifecycle_message = msgspec.json.Decoder(_LifecycleMessage).decode
+
+
+def _lifecycle(wire: bytes) -> Sequence[Event]:
+    """Of a market (named by `event_type`) or of an event (named by the frame's type)."""
+    frame = _lifecycle_frame(wire)
+    message = _lifecycle_message(frame.msg)
+    symbol = message.market_ticker or message.event_ticker
+    if not symbol:
+        raise Unparsable(f"{frame.type} names neither a market nor an event")
+    return (Status(symbol, _time_ns(message), message.event_type or frame.type, bytes(frame.msg).decode()),)
+
+
+_SHARED: dict[str, _Parse] = {
+    "market_lifecycle_v2": _lifecycle,
+    "event_lifecycle": _lifecycle,
+    "event_fee_update": _lifecycle,
+    "multivariate_market_lifecycle": _lifecycle,
+    CONTROL: _nothing,
+    SESSION: _nothing,
+    GAP: _nothing,
+}
+
+# -------------------------------------------------------------------------------------- from 2026-03-12: dollars
+
+
+class _DollarTrade(_Message, kw_only=True):
+    market_ticker: str
+    trade_id: str
+    yes_price_dollars: str
+    count_fp: str
+    taker_outcome_side: Outcome | None = None
+    taker_side: Outcome | Literal[""] = ""  # deprecated
+
+
+class _DollarTicker(_Message, kw_only=True):
+    market_ticker: str
+    price_dollars: str = ""
+    yes_bid_dollars: str = ""
+    yes_ask_dollars: str = ""
+    yes_bid_size_fp: str = ""
+    yes_ask_size_fp: str = ""
+    last_trade_size_fp: str = ""
+    volume_fp: str = ""
+    open_interest_fp: str = ""
+
+
+class _DollarSnapshot(_Message, kw_only=True):
+    """A side that is empty is absent."""
+
+    market_ticker: str
+    yes_dollars_fp: list[Level] | None = None
+    no_dollars_fp: list[Level] | None = None
+
+
+class _DollarDelta(_Message, kw_only=True):
+    market_ticker: str
+    price_dollars: str
+    delta_fp: str
+    side: Outcome
+
+
+_dollar_trade = _body("trade", _DollarTrade)
+_dollar_ticker = _body("ticker", _DollarTicker)
+_dollar_snapshot = _body("orderbook_snapshot", _DollarSnapshot)
+_dollar_delta = _body("orderbook_delta", _DollarDelta)
+
+
+def _trade_in_dollars(wire: bytes) -> Sequence[Event]:
+    m = _dollar_trade(wire)
+    side = _taker(m.taker_outcome_side or m.taker_side)
+    return (Trade(m.market_ticker, _time_ns(m), _decimal(m.yes_price_dollars), _decimal(m.count_fp), side, m.trade_id),)
+
+
+def _ticker_in_dollars(wire: bytes) -> Sequence[Event]:
+    m = _dollar_ticker(wire)
+    last = _traded(m.price_dollars or None)
+    bid, bid_size = _quote(m.yes_bid_dollars or None, m.yes_bid_size_fp or None, "0")
+    ask, ask_size = _quote(m.yes_ask_dollars or None, m.yes_ask_size_fp or None, "1")
+    return (
+        Ticker(
+            m.market_ticker,
+            _time_ns(m),
+            last=last,
+            last_size=_traded(m.last_trade_size_fp or None),
+            bid=bid,
+            bid_size=bid_size,
+            ask=ask,
+            ask_size=ask_size,
+            volume=_known(m.volume_fp),
+            open_interest=_known(m.open_interest_fp),
+        ),
+    )
+
+
+def _snapshot_in_dollars(wire: bytes) -> Sequence[Event]:
+    m = _dollar_snapshot(wire)
+    return (_snapshot(m.market_ticker, _time_ns(m), _levels(m.yes_dollars_fp), _levels(m.no_dollars_fp)),)
+
+
+def _delta_in_dollars(wire: bytes) -> Sequence[Event]:
+    m = _dollar_delta(wire)
+    side, price = _book_side(m.side, m.price_dollars)
+    return (BookDelta(m.market_ticker, _time_ns(m), side, price, None, _decimal(m.delta_fp)),)
+
+
+def _levels(levels: list[Level] | None) -> list[Level]:
+    return [(_decimal(price), _decimal(size)) for price, size in levels or ()]
+
+
+def _known(text: str) -> str | None:
+    """The empty text stands for nothing."""
+    return _decimal(text) if text else None
+
+
+DOLLARS = Grammar(
+    "dollar",
+    {
+        **_SHARED,
+        "trade": _trade_in_dollars,
+        "ticker": _ticker_in_dollars,
+        "orderbook_snapshot": _snapshot_in_dollars,
+        "orderbook_delta": _delta_in_dollars,
+    },
+)
+
+# ---------------------------------------------------------------------------------- until 2026-03-11: integer cents
+#
+# From late 2025 on the dollar fields came beside the integers, empty at first where there was no price. Where both
+# are given the dollars say more (a tenth of a cent, parts of a contract), so they win unless they are empty.
+
+_Cents = Annotated[int, msgspec.Meta(ge=0, le=100)]
+_CentLevel = tuple[_Cents, int]
+_MixedLevel = tuple[str, str | int]
+
+
+class _CentTrade(_Message, kw_only=True):
+    market_ticker: str
+    trade_id: str | None = None
+    yes_price: _Cents | None = None
+    count: int | None = None
+    taker_side: Outcome | Literal[""] = ""
+    yes_price_dollars: str = ""
+    count_fp: str = ""
+
+
+class _CentTicker(_Message, kw_only=True):
+    market_ticker: str
+    price: _Cents | None = None
+    yes_bid: _Cents | None = None
+    yes_ask: _Cents | None = None
+    volume: int | None = None
+    open_interest: int | None = None
+    price_dollars: str = ""
+    yes_bid_dollars: str = ""
+    yes_ask_dollars: str = ""
+    yes_bid_size_fp: str = ""
+    yes_ask_size_fp: str = ""
+    last_trade_size_fp: str = ""
+    volume_fp: str = ""
+    open_interest_fp: str = ""
+
+
+class _CentSnapshot(_Message, kw_only=True):
+    market_ticker: str
+    yes: list[_CentLevel] | None = None
+    no: list[_CentLevel] | None = None
+    yes_dollars: list[_MixedLevel] | None = None
+    no_dollars: list[_MixedLevel] | None = None
+    yes_dollars_fp: list[Level] | None = None
+    no_dollars_fp: list[Level] | None = None
+
+
+class _CentDelta(_Message, kw_only=True):
+    market_ticker: str
+    side: Outcome
+    price: _Cents | None = None
+    delta: int | None = None
+    price_dollars: str = ""
+    delta_fp: str = ""
+
+
+_cent_trade = _body("trade", _CentTrade)
+_cent_ticker = _body("ticker", _CentTicker)
+_cent_snapshot = _body("orderbook_snapshot", _CentSnapshot)
+_cent_delta = _body("orderbook_delta", _CentDelta)
+
+
+def _trade_in_cents(wire: bytes) -> Sequence[Event]:
+    m = _cent_trade(wire)
+    price = _either(m.yes_price_dollars, _from_cents(m.yes_price), "yes_price")
+    size = _either(m.count_fp, _from_int(m.count), "count")
+    return (Trade(m.market_ticker, _time_ns(m), price, size, _taker(m.taker_side), m.trade_id),)
+
+
+def _ticker_in_cents(wire: bytes) -> Sequence[Event]:
+    m = _cent_ticker(wire)
+    bid, bid_size = _quote(_known(m.yes_bid_dollars) or _from_cents(m.yes_bid), _known(m.yes_bid_size_fp), "0")
+    ask, ask_size = _quote(_known(m.yes_ask_dollars) or _from_cents(m.yes_ask), _known(m.yes_ask_size_fp), "1")
+    return (
+        Ticker(
+            m.market_ticker,
+            _time_ns(m),
+            last=_traded(_known(m.price_dollars) or _from_cents(m.price)),
+            last_size=_traded(_known(m.last_trade_size_fp)),
+            bid=bid,
+            bid_size=bid_size,
+            ask=ask,
+            ask_size=ask_size,
+            volume=_known(m.volume_fp) or _from_int(m.volume),
+            open_interest=_known(m.open_interest_fp) or _from_int(m.open_interest),
+        ),
+    )
+
+
+def _snapshot_in_cents(wire: bytes) -> Sequence[Event]:
+    m = _cent_snapshot(wire)
+    yes = _mixed_levels(m.yes_dollars_fp, m.yes_dollars, m.yes)
+    no = _mixed_levels(m.no_dollars_fp, m.no_dollars, m.no)
+    return (_snapshot(m.market_ticker, _time_ns(m), yes, no),)
+
+
+def _delta_in_cents(wire: bytes) -> Sequence[Event]:
+    m = _cent_delta(wire)
+    side, price = _book_side(m.side, _either(m.price_dollars, _from_cents(m.price), "price"))
+    return (
+        BookDelta(m.market_ticker, _time_ns(m), side, price, None, _either(m.delta_fp, _from_int(m.delta), "delta")),
+    )
+
+
+def _mixed_levels(
+    fp: list[Level] | None, dollars: list[_MixedLevel] | None, cents: list[_CentLevel] | None
+) -> list[Level]:
+    if fp:
+        return _levels(fp)
+    if dollars:
+        return [(_decimal(price), _decimal(str(size))) for price, size in dollars]
+    return [(f"{price // 100}.{price % 100:02d}", str(size)) for price, size in cents or ()]
+
+
+def _either(dollars: str, cents: str | None, field: str) -> str:
+    if dollars:
+        return _decimal(dollars)
+    if cents is None:
+        raise Unparsable(f"{field} is given neither in dollars nor in cents")
+    return cents
+
+
+def _from_cents(cents: int | None) -> str | None:
+    return None if cents is None else f"{cents // 100}.{cents % 100:02d}"
+
+
+def _from_int(number: int | None) -> str | None:
+    return None if number is None else str(number)
+
+
+CENTS = Grammar(
+    "cent",
+    {
+        **_SHARED,
+        "trade": _trade_in_cents,
+        "ticker": _ticker_in_cents,
+        "orderbook_snapshot": _snapshot_in_cents,
+        "orderbook_delta": _delta_in_cents,
+    },
+)

@@ -1,0 +1,50 @@
+"""python -m services.worker --data DIR [--local TYPE JSON]"""
+
+import asyncio
+import sys
+
+from activities.processes import Processes
+from services.worker.local import Local
+from services.worker.serving import Serving
+from services.worker.steps import steps
+from ssmd import config, service
+from ssmd.telemetry import Telemetry, configure_logging
+
+GRACE_SECONDS = 20.0  # an hour of frames takes seconds; longer ones are done again by the next worker
+
+
+def main() -> None:
+    parser = service.options("worker", "Run workflows and activities.", feed=False)
+    parser.add_argument("--grace", type=float, default=GRACE_SECONDS, help="seconds that running steps get to end")
+    parser.add_argument(
+        "--local",
+        nargs=2,
+        metavar=("TYPE", "JSON"),
+        help='run one job here, without a server: RollupDay \'{"feed":"kalshi","date":"2026-11-20"}\'',
+    )
+    args = parser.parse_args()
+
+    async def serve(stop: asyncio.Event) -> None:
+        addresses = service.addresses(args.data, args.env)
+        environment = config.load_environment(addresses.environment)
+        temporal = environment.temporal.model_copy(update={"address": addresses.temporal})
+        log = configure_logging(service="worker")
+        telemetry = Telemetry("worker")
+        with Processes() as processes:
+            serving = Serving(temporal, steps(config.Places(args.data), addresses, processes), args.grace, log)
+            await telemetry.serve("127.0.0.1", args.port)
+            await serving.run(stop, telemetry)
+            await telemetry.close()
+
+    async def run_here(stop: asyncio.Event) -> None:
+        addresses = service.addresses(args.data, args.env)
+        job, given = args.local
+        with Processes() as processes:
+            answer = await Local(steps(config.Places(args.data), addresses, processes)).run(job, given, stop)
+        sys.stdout.write(answer.decode() + "\n")
+
+    service.run(run_here if args.local else serve)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""One job without any server: the workflow's own decisions, its steps done here by the same activities."""
+
+import asyncio
+import inspect
+import sys
+import time
+import typing
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+from temporalio.exceptions import CancelledError
+from temporalio.testing import ActivityEnvironment
+
+from ssmd.errors import Permanent, Transient
+from ssmd.jobs import Progress
+from workflows import steps
+from workflows.runner import WORKFLOWS
+
+TRIES_MAX = 5  # for a step that found the world busy: 1 + 2 + 4 + 8 s, then whoever waits for it is told
+TELL_SECONDS = 1.0  # between two lines about the same
+
+
+class Local:
+    """Does steps in threads, each in the surroundings that an activity knows (heartbeats, cancellation)."""
+
+    def __init__(self, activities: list[Callable[..., Any]]) -> None:
+        self._activities = {a.__name__: a for a in activities}
+        self._threads = ThreadPoolExecutor(32, "step")  # a day's 24 hours wait side by side
+        self._running: set[ActivityEnvironment] = set()
+        self._told: dict[str, float] = {}
+
+    async def run(self, job: str, given: str, stop: asyncio.Event) -> bytes:
+        """Run the workflow type `job` on JSON; its result as JSON."""
+        workflow = next((w for w in WORKFLOWS if w.__name__ == job), None)
+        if workflow is None:
+            known = ", ".join(w.__name__ for w in WORKFLOWS)
+            raise Permanent(f"there is no job {job!r}: there is {known}")
+        argument = _argument(workflow, given)
+        steps.here.set(self._do)
+        running = asyncio.ensure_future(workflow().run(argument))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                raise Transient(f"{job} was interrupted and has published nothing: run it again")
+            return msgspec.json.encode(running.result())
+        finally:
+            stopping.cancel()
+            running.cancel()
+            for environment in self._running:
+                environment.cancel()
+            await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+
+    async def _do(self, step: str, arguments: tuple[Any, ...]) -> Any:
+        """One step; one that found the world busy is tried again a few times."""
+        for tries in range(1, TRIES_MAX + 1):
+            environment = ActivityEnvironment()
+            environment.on_heartbeat = self._tell
+            self._running.add(environment)
+            try:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(
+                    self._threads, lambda e=environment: e.run(self._activities[step], *arguments)
+                )
+            except Transient as e:
+                if tries == TRIES_MAX:
+                    raise
+                self._say(f"{e} (trying again in {2 ** (tries - 1)} s)")
+                await asyncio.sleep(2 ** (tries - 1))
+            except CancelledError:
+                raise asyncio.CancelledError from None
+            finally:
+                self._running.discard(environment)
+        raise AssertionError("the last try returns or raises")
+
+    def _tell(self, progress: object) -> None:
+        assert isinstance(progress, Progress), "every step tells its progress so"
+        now = time.monotonic()
+        if now - self._told.get(progress.doing, -TELL_SECONDS) < TELL_SECONDS:
+            return
+        self._told[progress.doing] = now
+        share = f": {100 * progress.done // progress.total} %" if progress.total else ""
+        self._say(f"{progress.doing}{share}")
+
+    def _say(self, sentence: str) -> None:
+        sys.stderr.write(sentence + "\n")
+        sys.stderr.flush()
+
+
+def _argument(workflow: type, given: str) -> Any:
+    """The job's input, from JSON."""
+    run: Any = workflow.__dict__["run"]
+    name = list(inspect.signature(run).parameters)[1]
+    kind = typing.get_type_hints(run)[name]
+    try:
+        return msgspec.json.decode(given, type=kind)
+    except msgspec.DecodeError as e:
+        raise Permanent(f"{given!r} is no input for {workflow.__name__} ({e}): it takes a {kind.__name__}") from e

@@ -1,0 +1,16 @@
+"""All that a worker can do, with what it needs in hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+from activities.archive import Archive
+from activities.processes import Processes
+from activities.rollup import Rollup
+from ssmd import config
+
+
+def steps(places: config.Places, addresses: config.Addresses, processes: Processes) -> list[Callable[..., Any]]:
+    """The activities, bound to a data folder and the servers of an environment."""
+    archive = Archive(places, addresses.environment, addresses.nats)
+    rollup = Rollup(places, processes)
+    return [archive.await_seal, archive.verify, rollup.rollup_hour, rollup.publish_day]
