@@ -9,6 +9,7 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import msgspec
 from isal import igzip, isal_zlib
@@ -17,7 +18,12 @@ from ssmd import durable, frames
 from ssmd.errors import Permanent
 
 FORMAT = 1
-DAMAGE = (OSError, EOFError, isal_zlib.error)  # what reading a gzip file raises where it is damaged
+# What reading a gzip file raises where it is damaged (the stubs have isal_zlib.error as a value, not a type).
+DAMAGE: tuple[type[Exception], ...] = (OSError, EOFError, cast(type[Exception], isal_zlib.error))
+    OSError,
+    EOFError,
+    isal_zlib.error,
+)  # what reading a gzip file raises where it is damaged
 Ranges = list[tuple[int, int]]  # inclusive, ascending, not touching
 
 
@@ -124,7 +130,7 @@ def sha256_of(path: Path) -> str:
 def read_segment(path: Path) -> Iterator[frames.Line]:
     """The lines of one segment, in the order they were archived. Raises Permanent if it is damaged."""
     try:
-        with igzip.open(path, "rb") as file:
+        with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
             for raw in file:
                 yield frames.parse(raw)
     except (*DAMAGE, msgspec.DecodeError) as e:

@@ -66,6 +66,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
         self._answered = False
+        self._ended = False
         loop = asyncio.get_running_loop()
         self.last_heard = loop.time()
         self._loop = loop
@@ -116,20 +117,23 @@ class Link(asyncio.Protocol):
         self._take(ts_recv)
 
     def eof_received(self) -> bool:
-        self._ws.receive_eof()
-        self._take(self._clock.now_ns())
+        self._end_of_stream()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._ws.state is not State.CLOSED:
-            self._ws.receive_eof()
-            self._take(self._clock.now_ns())
+        self._end_of_stream()
         reason = self._reason(error)
         if not self._opened.done():
             self._opened.set_exception(self._ws.handshake_exc or ConnectionError(reason))
             self._opened.exception()
         if not self.ended.done():
             self.ended.set_result(reason)
+
+    def _end_of_stream(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._ws.receive_eof()
+            self._take(self._clock.now_ns())
 
     def _take(self, ts_recv: int) -> None:
         try:

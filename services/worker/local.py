@@ -1,6 +1,7 @@
 """One job without any server: the workflow's own decisions, its steps done here by the same activities."""
 
 import asyncio
+import functools
 import inspect
 import sys
 import time
@@ -60,10 +61,8 @@ class Local:
             environment.on_heartbeat = self._tell
             self._running.add(environment)
             try:
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(
-                    self._threads, lambda e=environment: e.run(self._activities[step], *arguments)
-                )
+                doing = functools.partial(environment.run, self._activities[step], *arguments)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, doing)
             except Transient as e:
                 if tries == TRIES_MAX:
                     raise

@@ -202,9 +202,7 @@ async def _ensure_search_attributes(client: Client) -> None:
     if missing:
         keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
         await client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(
-                namespace=client.namespace, search_attributes={name: keyword for name in missing}
-            ),
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=dict.fromkeys(missing, keyword)),
             timeout=timedelta(seconds=5),
         )
 
