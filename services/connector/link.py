@@ -6,6 +6,7 @@ connection be read to its last byte.
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -223,8 +224,9 @@ class Link(asyncio.Protocol):
         for data in self._ws.data_to_send():
             if data:
                 self._transport.write(data)
-            elif self._transport.can_write_eof():
-                self._transport.write_eof()
+            else:
+                with contextlib.suppress(OSError):  # the other side is gone already
+                    self._transport.write_eof()
         if self._ws.state is State.CLOSED or self._ws.close_expected():
             # As RFC 6455 7.1.1 has it the server closes TCP first; do not wait for ever.
             self._loop.call_later(1.0, self._transport.close)
