@@ -147,7 +147,7 @@ def read_lines(path: Path) -> Iterator[list[frames.Line]]:
                 rest = block[end:]
             if rest:
                 yield frames.parse_lines(rest)
-    except (*archive.DAMAGE, msgspec.DecodeError) as e:
+    except archive.DAMAGE as e:
         raise Permanent(f"{path} is damaged ({e}): run `ssmd verify` on that day") from e
 
 

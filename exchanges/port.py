@@ -125,7 +125,10 @@ class Record(NamedTuple):
 class SimulatedConnection(Protocol):
     """The server's grammar on one connection."""
 
-    subscriptions: int  # how many are in force
+    @property
+    def subscriptions(self) -> int:
+        """How many are in force."""
+        ...
 
     def received(self, wire: bytes, now_ns: int) -> Sequence[bytes]:
         """Answers to one client frame. Never raises on any input."""
@@ -151,7 +154,8 @@ class SimulatedConnection(Protocol):
 class Simulator(Protocol):
     """The far side of a venue: markets, books, REST, connections. Told what happens, or making it up."""
 
-    ws_path: str
+    @property
+    def ws_path(self) -> str: ...
 
     def refuses(self, method: str, path: str, headers: Mapping[str, str], now_ns: int) -> Answer | None:
         """The answer to a request whose signature is not good; None if it is. Header names are in lower case."""

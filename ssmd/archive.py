@@ -18,12 +18,13 @@ from ssmd import durable, frames
 from ssmd.errors import Permanent
 
 FORMAT = 1
-# What reading a gzip file raises where it is damaged (the stubs have isal_zlib.error as a value, not a type).
-DAMAGE: tuple[type[Exception], ...] = (OSError, EOFError, cast(type[Exception], isal_zlib.error))
+# What reading a segment raises where it is damaged (the stubs have isal_zlib.error as a value, not a type).
+DAMAGE: tuple[type[Exception], ...] = (
     OSError,
     EOFError,
-    isal_zlib.error,
-)  # what reading a gzip file raises where it is damaged
+    cast(type[Exception], isal_zlib.error),
+    msgspec.DecodeError,
+)
 Ranges = list[tuple[int, int]]  # inclusive, ascending, not touching
 
 
@@ -133,5 +134,5 @@ def read_segment(path: Path) -> Iterator[frames.Line]:
         with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
             for raw in file:
                 yield frames.parse(raw)
-    except (*DAMAGE, msgspec.DecodeError) as e:
+    except DAMAGE as e:
         raise Permanent(f"{path} is damaged ({e}): run `ssmd verify` on that day") from e

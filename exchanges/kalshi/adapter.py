@@ -43,6 +43,7 @@ _decode_control = msgspec.json.Decoder(Control).decode
 _encode = msgspec.json.Encoder().encode
 
 _CONTROL = Received(CONTROL, None)
+_ADDING = frozenset({"subscribe", "add_markets"})
 
 
 class _Break:
@@ -187,12 +188,11 @@ class KalshiAdapter:
         """A seq that is not the next one: ahead is a gap, behind was sent twice or late."""
         expected = sid.last + 1
         if head.seq > expected:
-            evidence = f"sid {sid.sid} ({sid.channel}): seq {head.seq} after {sid.last}, {head.seq - expected} missing"
+            missing = head.seq - expected
+            evidence = f"sid {sid.sid} ({sid.channel}): seq {head.seq} after {sid.last}, {missing} missing"
             sid.last = head.seq
-            broken = self._break(
-                sid, "sequence", evidence, {_symbol(head)} if head.type == "orderbook_snapshot" else set()
-            )
-            return _with(route, *broken)
+            fresh = {_symbol(head)} if head.type == "orderbook_snapshot" else set()
+            return _with(route, *self._break(sid, "sequence", evidence, fresh))
         if head.type == "orderbook_snapshot" and sid.broken is not None and head.seq == sid.last:
             return self._mended(head, sid, route)  # an answer to get_snapshot may repeat the current seq
         if sid.warned:
@@ -334,7 +334,7 @@ class KalshiAdapter:
             return [], []
         if body.code == UNKNOWN_SID and pending.sid in self._sids:
             return self._dead(pending.sid, body.code, said)
-        if body.code == MARKET_LIMIT and pending.symbols and pending.kind in {"subscribe", "add_markets"}:
+        if body.code == MARKET_LIMIT and pending.symbols and pending.kind in _ADDING:
             return self._split(pending, said)
         if pending.kind == "get_snapshot":  # tick asks again, then subscribes anew
             return [], [Notice("warning", pending.symbols or (), evidence=f"{pending}: {said}")]
@@ -499,11 +499,7 @@ class KalshiAdapter:
     def _symbols(self, channel: str) -> set[str]:
         """What is subscribed on a channel, or about to be."""
         live = chain.from_iterable(s.symbols or () for s in self._sids.values() if s.channel == channel)
-        asked = (
-            p.symbols or ()
-            for p in self._pending.values()
-            if p.channel == channel and p.kind in {"subscribe", "add_markets"}
-        )
+        asked = (p.symbols or () for p in self._pending.values() if p.channel == channel and p.kind in _ADDING)
         return set(live) | set(chain.from_iterable(asked))
 
     def _taken(self, sid: _Sid) -> int:
@@ -520,7 +516,6 @@ class KalshiAdapter:
             channels=[pending.channel],
             market_tickers=None if pending.symbols is None else list(pending.symbols),
             use_yes_price=False if pending.channel == BOOK else None,  # its default will change
-            send_initial_snapshot=True if pending.channel == "ticker" else None,
         )
         return self._command("subscribe", parameters, pending)
 
@@ -529,8 +524,7 @@ class KalshiAdapter:
 
     def _send_update(self, pending: _Pending) -> bytes:
         assert pending.kind in {"add_markets", "delete_markets"}
-        action = "add_markets" if pending.kind == "add_markets" else "delete_markets"
-        parameters = Parameters(action=action, sids=[pending.sid], market_tickers=list(pending.symbols or ()))
+        parameters = Parameters(action=pending.kind, sids=[pending.sid], market_tickers=list(pending.symbols or ()))
         return self._command("update_subscription", parameters, pending)
 
     def _unsubscribe_sid(self, sid: int, channel: str) -> bytes:
@@ -538,7 +532,7 @@ class KalshiAdapter:
 
     def _command(self, cmd: str, parameters: Parameters | None, pending: _Pending) -> bytes:
         self._pending[self._next_id()] = pending
-        return _encode(Command(self._id, cmd, parameters))  # type: ignore[arg-type]  # one of the four literals
+        return _encode(Command(self._id, cmd, parameters))
 
     def _next_id(self) -> int:
         self._id += 1
@@ -552,7 +546,7 @@ def _with(route: Received, owed: Sequence[bytes], notices: Sequence[Notice]) -> 
 
 
 def _given_up(pending: _Pending, why: str) -> Notice:
-    kind = "refused" if pending.kind in {"subscribe", "add_markets"} else "warning"
+    kind = "refused" if pending.kind in _ADDING else "warning"
     return Notice(kind, pending.symbols or (), evidence=f"{pending}: {why}")
 
 

@@ -79,7 +79,7 @@ def _time_ns(message: _Message) -> int | None:
 
 def _body(kind: str, message: type[_M]) -> Callable[[bytes], _M]:
     """A decoder of frames of type `kind` that gives their `msg`."""
-    frame = msgspec.defstruct("_Frame", [("type", Literal[kind]), ("msg", message)])  # type: ignore[valid-type]
+    frame = msgspec.defstruct("_Frame", [("type", Literal[kind]), ("msg", message)])
     decode = msgspec.json.Decoder(frame).decode
 
     def body(wire: bytes) -> _M:
@@ -384,9 +384,8 @@ def _snapshot_in_cents(wire: bytes) -> Sequence[Event]:
 def _delta_in_cents(wire: bytes) -> Sequence[Event]:
     m = _cent_delta(wire)
     side, price = _book_side(m.side, _either(m.price_dollars, _from_cents(m.price), "price"))
-    return (
-        BookDelta(m.market_ticker, _time_ns(m), side, price, None, _either(m.delta_fp, _from_int(m.delta), "delta")),
-    )
+    change = _either(m.delta_fp, _from_int(m.delta), "delta")
+    return (BookDelta(m.market_ticker, _time_ns(m), side, price, None, change),)
 
 
 def _mixed_levels(

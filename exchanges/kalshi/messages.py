@@ -93,15 +93,14 @@ class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
 
     channels: list[str] | None = None
     sids: list[int] | None = None
-    action: Literal["add_markets", "delete_markets", "get_snapshot"] | None = None
+    action: str | None = None  # add_markets, delete_markets, get_snapshot
     market_tickers: list[str] | None = None
     use_yes_price: bool | None = None
-    send_initial_snapshot: bool | None = None
 
 
 class Command(msgspec.Struct, frozen=True, omit_defaults=True):
     """A client frame; `id` is unique on its connection."""
 
     id: int
-    cmd: Literal["subscribe", "unsubscribe", "update_subscription", "list_subscriptions"]
+    cmd: str  # subscribe, unsubscribe, update_subscription, list_subscriptions
     params: Parameters | None = None

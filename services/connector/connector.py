@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import structlog
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 
 from exchanges.port import Key, Notice, Subscription, Venue
 from services.connector.capture import Capture, Connection
@@ -70,6 +71,7 @@ class Connector:
         self._symbols: set[str] = set()
         self._reconnects = 0
         self._trouble = "not connected yet"
+        self._attached = False
         self._stopped: asyncio.Task[bool]
         self._capture: Capture
         self._key: Key | None
@@ -112,26 +114,12 @@ class Connector:
             found = self._journal.recover()
             if found.cut_bytes:
                 self._log.warning("journal had a torn tail", cut_bytes=found.cut_bytes)
-            nats = await broker.connect(self._nats_url, f"connector-{self._feed.name}", self._log, self._nats_back)
-            await broker.ensure_stream(
-                nats,
-                subjects.stream(self._env, self._feed.name),
-                [f"{subjects.prefix(self._env, self._feed.name)}.json.>"],
-            )
-            self._publisher = Publisher(nats, self._journal, self._log)
-            await nats.subscribe(subjects.archived(self._env, self._feed.name), cb=self._on_archived)
-            await nats.subscribe(subjects.replay(self._env, self._feed.name), cb=self._on_replay)
-            try:
-                answer = await nats.request(f"{subjects.archived(self._env, self._feed.name)}.get", b"", timeout=2)
-                await self._on_archived(answer)
-            except Exception as e:  # no archiver yet: publish all of it, the archiver drops what it has
-                self._log.info("no archiver answers yet", error=type(e).__name__)
+            self._publisher = Publisher(self._journal, self._log)
             if found.records:
                 self._publisher.catch_up(self._is_archived)
             self._capture = Capture(self._env, self._feed.name, self._journal, self._publisher.put, self._warn)
             await self._work(stop, found)
             await asyncio.to_thread(self._journal.syncs())
-            await nats.close()
             self._journal.close()
 
     async def _work(self, stop: asyncio.Event, found: Recovery) -> None:
@@ -140,7 +128,7 @@ class Connector:
         capture = asyncio.create_task(self._keep_connected(stop, found))
         background = [
             asyncio.create_task(self._sync()),
-            asyncio.create_task(self._publisher.run()),
+            asyncio.create_task(self._publish()),
             asyncio.create_task(self._watch()),
             asyncio.create_task(self._follow_instruments()),
         ]
@@ -333,6 +321,25 @@ class Connector:
 
     # ------------------------------------------------------------------------------------------------ background
 
+    async def _publish(self) -> None:
+        """Reach NATS, however long it takes (capture goes on into the journal meanwhile), and publish for ever."""
+        assert self._publisher is not None
+        nats = await broker.connect(self._nats_url, f"connector-{self._feed.name}", self._log, self._publisher.resend)
+        try:
+            prefix = subjects.prefix(self._env, self._feed.name)
+            await broker.ensure_stream(nats, subjects.stream(self._env, self._feed.name), [f"{prefix}.json.>"])
+            await nats.subscribe(subjects.replay(self._env, self._feed.name), cb=self._on_replay)
+            archived = subjects.archived(self._env, self._feed.name)
+            await nats.subscribe(archived, cb=self._on_archived)
+            try:
+                await self._on_archived(await nats.request(f"{archived}.get", b"", timeout=2))
+            except (NatsError, TimeoutError) as e:
+                self._log.info("no archiver answers yet: it will drop what it has", error=type(e).__name__)
+            self._attached = True
+            await self._publisher.run(nats)
+        finally:
+            await nats.close()
+
     async def _sync(self) -> None:
         """Force the journal to disk in a thread, at most every SYNC_SECONDS."""
         while True:
@@ -358,10 +365,6 @@ class Connector:
 
     def _warn(self, notice: Notice) -> None:
         self._log.warning(notice.kind, evidence=notice.evidence, symbols=list(notice.symbols[:20]))
-
-    def _nats_back(self) -> None:
-        if self._publisher is not None:
-            self._publisher.resend()
 
     # ---------------------------------------------------------------------------------------------- the archiver
 
@@ -395,7 +398,7 @@ class Connector:
         return wrong
 
     def _waiting(self) -> list[str]:
-        return [] if self._publisher is not None else ["waiting for NATS"]
+        return [] if self._attached else [f"waiting for NATS at {self._nats_url}"]
 
     def _status(self) -> dict[str, object]:
         capture, publisher = getattr(self, "_capture", None), self._publisher

@@ -236,6 +236,6 @@ class Link(asyncio.Protocol):
             return f"closed by the venue: {self._ws.close_rcvd}"
         if error is not None:
             return f"connection lost: {error or type(error).__name__}"
-        if self._ws.parser_exc is not None:
+        if self._ws.parser_exc is not None and not isinstance(self._ws.parser_exc, EOFError):
             return f"protocol error: {self._ws.parser_exc}"
         return "connection lost without a closing handshake"

@@ -41,8 +41,8 @@ class _PubAck(msgspec.Struct):
 class Publisher:
     """Publishes records in order, each until it is acknowledged."""
 
-    def __init__(self, nats: Client, journal: Journal, log: structlog.typing.FilteringBoundLogger) -> None:
-        self._nats = nats
+    def __init__(self, journal: Journal, log: structlog.typing.FilteringBoundLogger) -> None:
+        self._nats: Client
         self._journal = journal
         self._log = log
         self._queue: deque[Batch] = deque()
@@ -104,8 +104,9 @@ class Publisher:
         """Wait until everything taken over is acknowledged."""
         await self._drained.wait()
 
-    async def run(self) -> None:
+    async def run(self, nats: Client) -> None:
         """Publish for ever."""
+        self._nats = nats
         self._inbox = self._nats.new_inbox()
         # No limits: what can arrive is bounded by WINDOW, and a dropped acknowledgement would be a resend.
         await self._nats.subscribe(

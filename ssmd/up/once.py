@@ -81,6 +81,7 @@ class Once:
         """It was killed before it was done: it continues from its journal, and a replay from what it had."""
         self._watch.tell(f"{process.name} ended before it had published all; it continues where it was")
         process.restarts += 1
+        self._watch.forget(process.name)
         self._up.keep(process)
         while not self._watch.status("connector", source.name).get("connected"):
             await self._watch.next_round()
@@ -104,9 +105,10 @@ class Once:
                     f"see {self._up.places.logs / f'connector-{source.name}.log'}"
                 )
             tape = simulator.get("tape")
-            done = tape and tape.get("done") and not simulator.get("unsent_bytes") and connector.get("connected")
-            seen = connector.get("frames") if done else None
-            if tape and done and seen == quiet:
+            sent = tape and tape.get("done") and not simulator.get("unsent_bytes")
+            safe = connector.get("connected") and not connector.get("unconfirmed")
+            seen = connector.get("frames") if sent and safe else None
+            if tape and seen is not None and seen == quiet:
                 return int(tape["frames"])
             quiet = seen
             await self._watch.next_round()

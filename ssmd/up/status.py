@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 LINE_SECONDS = 5.0  # between two plain lines when nothing happens
+_FINE = frozenset({"ready", "running", "stopped"})
 _STATE_STYLES = {"ready": "green", "running": "green", "starting": "yellow", "waiting": "dim", "stopped": "dim"}
 
 
@@ -86,7 +87,7 @@ def line(snapshot: Snapshot) -> str:
     if snapshot.workflows is not None:
         running, completed, failed = snapshot.workflows
         parts.append(f"workflows {running} running, {completed} completed" + (f", {failed} failed" if failed else ""))
-    down = [f"{p.name} {p.state}" for p in snapshot.processes if p.state not in {"ready", "running", "stopped"}]
+    down = [f"{p.name} {p.problem or p.state}" for p in snapshot.processes if p.problem or p.state not in _FINE]
     if down:
         parts.append(", ".join(down))
     return " | ".join(parts)
@@ -120,25 +121,20 @@ def screen(snapshot: Snapshot, height: int) -> RenderableType:
     head.append("ssmd", style="bold")
     head.append(f"  {snapshot.environment}  {duration(snapshot.seconds)}  ")
     head.append(snapshot.doing, style="bold green" if snapshot.doing == "ready" else "bold yellow")
-    parts: list[RenderableType] = [
-        head,
-        _places(snapshot),
-        Text(),
-        _feeds(snapshot),
-        Text(),
-        _processes(snapshot),
-        Text(),
-    ]
-    used = 1 + len(snapshot.places) + 2 + len(snapshot.feeds) + 2 + len(snapshot.processes) + 1
+    tables = (_places(snapshot), _feeds(snapshot), _processes(snapshot))
+    body = [part for table in tables for part in (table, Text())]
+    problems = [_problem(process) for process in snapshot.processes if process.problem]
+    used = 6 + len(snapshot.places) + len(snapshot.feeds) + len(snapshot.processes) + len(problems)
     foot = Text(_workflows(snapshot), no_wrap=True, overflow="ellipsis")
     room = height - used - 1  # the last line is the foot
     events = [_event(e) for e in snapshot.events[-room:]] if room > 0 else []
-    return Group(*parts, *events, foot)
+    return Group(head, *body, *problems, *events, foot)
 
 
 def _places(snapshot: Snapshot) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
+    longest = max((len(name) for name, _ in snapshot.places), default=0)
+    table.add_column(style="dim", no_wrap=True, min_width=longest)
     table.add_column(no_wrap=True, overflow="ellipsis")
     for name, where in snapshot.places:
         table.add_row(name, Text(where))
@@ -146,9 +142,9 @@ def _places(snapshot: Snapshot) -> Table:
 
 
 def _feeds(snapshot: Snapshot) -> Table:
-    table = _table("feed", "", "frames in", "per s", "archived", "lag", "gaps", "journal", "segments")
+    table = _table("feed", "", "frames in", "per s", "archived", "lag", "gaps", "journal", "files")
     for feed in snapshot.feeds:
-        state = _replayed(feed) or _connected(feed)
+        state = _replayed(feed) or {True: "live", False: "away", None: "-"}[feed.connected]
         style = "green" if feed.connected else "yellow"
         table.add_row(
             Text(feed.name),
@@ -173,11 +169,10 @@ def _replayed(feed: FeedState) -> str:
 def _processes(snapshot: Snapshot) -> Table:
     table = _table("process", "", "pid", "memory", "peak", "restarts")
     for process in snapshot.processes:
-        told = f"{process.state}: {process.problem}" if process.problem else process.state
         style = "red" if process.problem else _STATE_STYLES.get(process.state, "red")
         table.add_row(
             Text(process.name),
-            Text(told, style=style),
+            Text(process.state, style=style),
             str(process.pid or "-"),
             size(process.memory_bytes),
             size(process.peak_bytes),
@@ -194,6 +189,10 @@ def _table(*columns: str) -> Table:
             name, justify="left" if text else "right", no_wrap=True, overflow="ellipsis", ratio=1 if i == 1 else None
         )
     return table
+
+
+def _problem(process: ProcessState) -> Text:
+    return Text(f"{process.name}: {process.problem}", style="red", no_wrap=True, overflow="ellipsis")
 
 
 def _event(event: Event) -> Text:

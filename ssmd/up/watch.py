@@ -97,6 +97,10 @@ class Watch:
         heard = self._heard.get(part.name)
         return heard is not None and heard.answers
 
+    def forget(self, name: str) -> None:
+        """What a part said before it ended says nothing of the next one."""
+        self._heard.pop(name, None)
+
     def problems(self, part: Part) -> str:
         heard = self._heard.get(part.name)
         return "; ".join(heard.problems) if heard is not None and heard.answers else ""

@@ -1,6 +1,7 @@
 """A venue of our own making behind the port: one channel per `type`, no handshake, frames as told."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +112,9 @@ class Rig:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
+    def status(self, name: str) -> dict[str, object]:
+        return self.parts[name]._status()  # type: ignore[attr-defined,no-any-return]
+
     def lines(self) -> list[frames.Line]:
         """Everything in finished segments, by connection and number."""
         found = []
@@ -144,11 +148,17 @@ async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
 
 @pytest.fixture
 async def rig(tmp_path: Path, nats_server, free_port) -> AsyncIterator[Rig]:  # type: ignore[no-untyped-def]
-    port = free_port()
+    async with rigged(tmp_path, nats_server.url, free_port()) as rig:
+        yield rig
+
+
+@contextlib.asynccontextmanager
+async def rigged(data: Path, nats_url: str, port: int) -> AsyncIterator[Rig]:
+    """A rig over the NATS server at `nats_url`, its venue listening on `port`."""
     url = f"ws://127.0.0.1:{port}/ws"
     environment = config.Environment(
         name=f"t{port}",
-        nats=nats_server.url,
+        nats=nats_url,
         archiving=config.Archiving(commit_seconds=0.1),
         feeds=[config.EnvironmentFeed(feed="fake", endpoint="simulator", symbols=config.Symbols(names=["S"]))],
     )
@@ -157,9 +167,9 @@ async def rig(tmp_path: Path, nats_server, free_port) -> AsyncIterator[Rig]:  # 
         name="fake", venue="fake", title="Fake", precision=config.Precision(price=2, size=2), versions=[version]
     )
     addresses = config.Addresses(
-        environment.name, nats_server.url, "", "", {"fake": config.FeedAddress(url, f"http://127.0.0.1:{port}")}, {}
+        environment.name, nats_url, "", "", {"fake": config.FeedAddress(url, f"http://127.0.0.1:{port}")}, {}
     )
-    rig = Rig(tmp_path, environment, feed, addresses)
+    rig = Rig(data, environment, feed, addresses)
 
     async def handler(connection: ServerConnection) -> None:
         mine: list[bytes] = []

@@ -1,0 +1,140 @@
+"""`ssmd query`: SQL over the archive and the lake."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ssmd.errors import Permanent
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from ssmd.cli.rows import Rows
+
+Format = Literal["table", "csv", "json", "ndjson", "parquet"]
+BATCH_ROWS = 10_000
+PROGRESS_AFTER_SECONDS = 1.0
+
+
+def query(
+    sql: Annotated[
+        str,
+        typer.Argument(
+            metavar="SQL",
+            help="DuckDB SQL over the views raw, trades, tickers, book_deltas, book_snapshots, status, sessions, gaps.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="The data folder.")] = Path("data"),
+    format_: Annotated[Format, typer.Option("--format", "-f", help="How rows are written.")] = "table",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file to write to, instead of the terminal.")
+    ] = None,
+) -> None:
+    """Ask the archive and the lake a question in SQL.
+
+    Example: ssmd query "select symbol, count(*) from trades group by all"
+    """
+    if format_ == "parquet" and output is None and sys.stdout.isatty():
+        raise Permanent("parquet is not for the eye: name a file with --output, or pipe it on")
+    if not data.is_dir():
+        raise Permanent(f"there is no data folder {data}: name it with --data, or make it with `ssmd up`")
+    from ssmd import lake  # noqa: PLC0415 - DuckDB and Arrow take 0.2 s to load
+    from ssmd.cli import rows  # noqa: PLC0415
+
+    with lake.connect(data) as connection:
+        answer = _answer(connection, sql)
+        try:
+            if output is None:
+                rows.write(answer, format_, sys.stdout.buffer, terminal=sys.stdout.isatty())
+            else:
+                _into(output, answer, format_)
+        except _errors() as e:
+            raise _refusal(e) from e
+
+
+def _answer(connection: "duckdb.DuckDBPyConnection", sql: str) -> "Rows":
+    """Run the SQL, with a progress bar if it takes long and someone is watching."""
+    from ssmd.cli import rows  # noqa: PLC0415
+
+    try:
+        if sys.stderr.isatty():
+            return _watched(connection, sql)
+        return rows.Rows(connection.execute(sql), BATCH_ROWS)
+    except _errors() as e:
+        raise _refusal(e) from e
+
+
+def _watched(connection: "duckdb.DuckDBPyConnection", sql: str) -> "Rows":
+    import threading  # noqa: PLC0415
+
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    from ssmd.cli import rows  # noqa: PLC0415
+
+    answer: list[rows.Rows] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answer.append(rows.Rows(connection.execute(sql), BATCH_ROWS))
+        except BaseException as e:
+            failure.append(e)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        thread.join(PROGRESS_AFTER_SECONDS)
+        if thread.is_alive():
+            columns = (TextColumn("running"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn())
+            with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+                task = bar.add_task("", total=100)
+                while thread.is_alive():
+                    bar.update(task, completed=max(0.0, connection.query_progress()))
+                    thread.join(0.1)
+    except KeyboardInterrupt:
+        connection.interrupt()
+        thread.join()
+        raise
+    if failure:
+        raise failure[0]
+    return answer[0]
+
+
+def _into(output: Path, answer: "Rows", format_: Format) -> None:
+    """Write a whole file or none."""
+    from ssmd import durable  # noqa: PLC0415
+    from ssmd.cli import rows  # noqa: PLC0415
+
+    if not output.parent.is_dir():
+        raise Permanent(f"cannot write {output}: there is no folder {output.parent}")
+    durable.replace_by(output, lambda file: rows.write(answer, format_, file, terminal=False))
+
+
+def _errors() -> type[Exception]:
+    import duckdb  # noqa: PLC0415
+
+    return duckdb.Error
+
+
+def _refusal(error: Exception) -> Permanent:
+    """DuckDB's error as one sentence, with its hint, or with the view that was meant."""
+    import difflib  # noqa: PLC0415
+    import re  # noqa: PLC0415
+
+    from ssmd import lake  # noqa: PLC0415
+
+    said = str(error)
+    missing = re.search(r"Table with name (\S+) does not exist", said)
+    if missing:
+        near = difflib.get_close_matches(missing[1].lower(), lake.VIEWS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return Permanent(f"there is no view {missing[1]}: {hint}there are {', '.join(lake.VIEWS)}")
+    ours = re.fullmatch(r"Invalid Input Error: (.*)", said, re.DOTALL)
+    sentence, _, place = said.partition("\nLINE ")
+    sentence = " ".join((ours[1] if ours else sentence).split())
+    where = f" (at: {' '.join(place.splitlines()[0].partition(': ')[2].split())})" if place else ""
+    return Permanent(f"{sentence}{where}")

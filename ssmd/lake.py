@@ -1,0 +1,220 @@
+"""The lake and the archive as SQL: a DuckDB connection with a view per table, over the files that manifests name.
+
+    import ssmd.lake
+    ssmd.lake.connect("data").sql("select symbol, count(*) from trades group by all").show()
+
+Views: `raw` (every archived frame), `trades`, `tickers`, `book_deltas`, `book_snapshots`, `status`, `sessions`,
+`gaps`. Macros: `ts(ns)` makes a timestamp of nanoseconds, `book_at(symbol, ns)` the book of an instrument at a time.
+A view shows what was there when the connection was made.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from ssmd import archive, config, tables
+from ssmd.config import Precision
+from ssmd.errors import Permanent
+
+VIEWS = ("raw", *tables.TABLES)
+
+_RAW_COLUMNS = {
+    "feed": "VARCHAR",
+    "date": "DATE",
+    "channel": "VARCHAR",
+    "seq": "BIGINT",
+    "ts_recv": "BIGINT",
+    "conn": "VARCHAR",
+    "n": "BIGINT",
+    "frame": "JSON",
+    "text": "VARCHAR",
+    "b64": "VARCHAR",
+    "head": "VARCHAR",
+    "tail": "VARCHAR",
+    "reason": "VARCHAR",
+}
+# What an empty table's decimals look like; a feed's own precision holds as soon as there is a file.
+_NO_PRECISION = Precision(price=6, size=2)
+
+
+def connect(data: str | Path = "data", *, verify: bool = False) -> duckdb.DuckDBPyConnection:
+    """An in-memory connection with the views over a data folder; `verify` hashes every lake file first.
+
+    Raises Permanent if the folder or a manifest is damaged or of a newer format. A file that a manifest names but
+    that is not there, or not of its size, makes the view that needs it say so, and no other.
+    """
+    places = config.Places(Path(data))
+    places.check()
+    # All that is needed is built into DuckDB: nothing is ever fetched.
+    offline: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    connection = duckdb.connect(config=offline)
+    connection.execute("SET TimeZone = 'UTC'")
+    _make_view(connection, "raw", _RAW_COLUMNS, functools.partial(_raw, places.archive))
+    days = list(tables.days(places.lake))
+    for table in tables.TABLES:
+        files = [(day, file) for day in days for file in day.files if file.table == table]
+        _make_view(connection, table, _columns(table), functools.partial(_table, table, places.lake, files, verify))
+    for macro in _MACROS:
+        connection.execute(macro)
+    return connection
+
+
+def _make_view(
+    connection: duckdb.DuckDBPyConnection, name: str, columns: dict[str, str], body: Callable[[], str | None]
+) -> None:
+    """The view; empty where there is nothing, and one that only says what is wrong where a file is."""
+    try:
+        select = body()
+        if select is None:
+            nulls = ", ".join(f"NULL::{kind} AS {column}" for column, kind in columns.items())
+            select = f"SELECT {nulls} WHERE false"
+    except Permanent as e:
+        # Each column raises, and so does counting rows: no query can take the absence for an empty table.
+        wrong = f"error({_text(str(e))})"
+        raising = ", ".join(f"{wrong}::{kind} AS {column}" for column, kind in columns.items())
+        select = f"SELECT {raising} FROM range(1) WHERE {wrong} IS NULL"  # noqa: S608 - our own sentence, quoted
+    connection.execute(f"CREATE VIEW {name} AS {select}")
+
+
+# ------------------------------------------------------------------------------------------------------------- raw
+
+
+def _raw(root: Path) -> str | None:
+    """Frames verbatim: DuckDB's JSON reader would write numbers and blanks anew, so `frame` is cut from the line."""
+    paths = []
+    for manifest in archive.manifests(root):
+        folder = archive.day_folder(root, manifest.feed, manifest.date)
+        for segment in manifest.segments:
+            mend = "restore it from a copy, or have the archiver make the day again"
+            paths.append(_present(folder / segment.name, segment.bytes, mend))
+    if not paths:
+        return None
+    keys = {name: kind for name, kind in _RAW_COLUMNS.items() if name not in {"feed", "date", "channel", "frame"}}
+    shape = ", ".join(f'"{name}":"{kind}"' for name, kind in keys.items())
+    # Conditions on feed, date and channel concern the file's name alone, so DuckDB opens only the files they leave.
+    return f"""
+        SELECT
+            path[-3] AS feed,
+            path[-2]::DATE AS date,
+            regexp_extract(path[-1], '^(.*)_[0-9]+\\.jsonl\\.gz$', 1) AS channel,
+            line.seq, line.ts_recv, line.conn, line.n,
+            CASE WHEN start > 0 THEN json[start + 8 : -2]::JSON END AS frame,
+            line.text, line.b64, coalesce(line.head, '') AS head, coalesce(line.tail, '') AS tail, line.reason
+        FROM (
+            SELECT
+                json,
+                parse_path(filename) AS path,
+                strpos(json, '"frame":') AS start,
+                json_transform(json, '{{{shape}}}') AS line
+            FROM read_json_objects({_list(paths)}, format = 'newline_delimited', compression = 'gzip', filename = true)
+        )"""  # noqa: S608 - paths that our manifests name, quoted
+
+
+# ---------------------------------------------------------------------------------------------------------- tables
+
+
+def _table(table: str, lake: Path, files: Iterable[tuple[tables.LakeDay, tables.LakeFile]], verify: bool) -> str | None:
+    paths = []
+    for day, file in files:
+        mend = f"run `ssmd rollup {day.feed} {day.date}` to make it again"
+        path = _present(lake / file.path, file.bytes, mend)
+        if verify and archive.sha256_of(path) != file.sha256:
+            raise Permanent(f"{path} is damaged (its SHA-256 is not what its manifest says): {mend}")
+        paths.append(path)
+    if not paths:
+        return None
+    # feed and date come from the path as well, so conditions on them leave files unopened.
+    return f"""
+        SELECT {", ".join(_columns(table))}
+        FROM read_parquet(
+            {_list(paths)},
+            union_by_name = true, hive_partitioning = true, hive_types = {{'feed': VARCHAR, 'date': DATE}}
+        )"""  # noqa: S608 - paths that our manifests name, quoted
+
+
+def _columns(table: str) -> dict[str, str]:
+    """A table's columns and DuckDB types, `date` after `feed`."""
+    columns: dict[str, str] = {}
+    for f in tables.schema(table, _NO_PRECISION):
+        columns[f.name] = _duckdb_type(f.type)
+        if f.name == "feed":
+            columns["date"] = "DATE"
+    return columns
+
+
+def _duckdb_type(kind: pa.DataType) -> str:
+    if isinstance(kind, pa.Decimal128Type):
+        return f"DECIMAL({kind.precision}, {kind.scale})"
+    if isinstance(kind, pa.ListType):
+        return f"{_duckdb_type(kind.value_type)}[]"
+    if isinstance(kind, pa.StructType):
+        return f"STRUCT({', '.join(f'{f.name} {_duckdb_type(f.type)}' for f in kind)})"
+    if pa.types.is_int64(kind):
+        return "BIGINT"
+    if pa.types.is_int32(kind):
+        return "INTEGER"
+    return "VARCHAR"
+
+
+def _present(path: Path, size: int, mend: str) -> Path:
+    """The file a manifest names. Raises Permanent if it is not there, or not whole."""
+    try:
+        found = os.stat(path).st_size  # noqa: PTH116 - a lake has many files, and Path.stat takes twice as long
+    except OSError as e:
+        raise Permanent(f"{path} is named by its day's manifest but cannot be read ({e.strerror}): {mend}") from e
+    if found != size:
+        raise Permanent(f"{path} is damaged ({found} bytes, but its manifest says {size}): {mend}")
+    return path
+
+
+def _list(paths: Iterable[Path]) -> str:
+    return f"[{', '.join(_text(str(path.absolute())) for path in paths)}]"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+# ---------------------------------------------------------------------------------------------------------- macros
+
+_MACROS = [
+    "CREATE MACRO ts(ns) AS make_timestamp_ns(ns)",
+    # The last snapshot up to a time starts the book anew; after it, on the same connection, each level is what the
+    # deltas added to it (`change`) or what the last of them says stands there (`size`), and an empty level is gone.
+    """
+    CREATE MACRO book_at(of_symbol, at_ns) AS TABLE
+    WITH start AS (
+        SELECT feed, conn, n, item, bids, asks
+        FROM book_snapshots
+        WHERE symbol = of_symbol AND ts_recv <= at_ns
+        ORDER BY ts_recv DESC, n DESC, item DESC
+        LIMIT 1
+    ),
+    levels AS (
+        SELECT 'bid' AS side, unnest(bids, recursive := true), 0 AS n, 0 AS item, true AS absolute FROM start
+        UNION ALL BY NAME
+        SELECT 'ask' AS side, unnest(asks, recursive := true), 0 AS n, 0 AS item, true AS absolute FROM start
+        UNION ALL BY NAME
+        SELECT d.side, d.price, coalesce(d.size, d.change) AS size, d.n, d.item, d.size IS NOT NULL AS absolute
+        FROM book_deltas AS d, start AS s
+        WHERE d.symbol = of_symbol AND d.ts_recv <= at_ns
+          AND d.feed = s.feed AND d.conn = s.conn AND (d.n, d.item) > (s.n, s.item)
+    ),
+    since AS (
+        SELECT *, max((n, item)) FILTER (absolute) OVER (PARTITION BY side, price) AS known FROM levels
+    )
+    SELECT side, price, sum(size) AS size
+    FROM since
+    WHERE known IS NULL OR (n, item) >= known
+    GROUP BY side, price
+    HAVING sum(size) <> 0
+    ORDER BY side DESC, CASE WHEN side = 'bid' THEN -price ELSE price END
+    """,
+]
