@@ -80,7 +80,7 @@ class Up:
         display = self._display()
         showing = asyncio.create_task(self._show(display))
         try:
-            return await self._until_the_end(addresses, summary)
+            return await self._until_the_end(addresses, summary, showing)
         finally:
             await self._stop_all()
             showing.cancel()
@@ -88,18 +88,18 @@ class Up:
             await self.watch.close()
             display.close()
 
-    async def _until_the_end(self, addresses: config.Addresses, summary: Summary) -> int:
+    async def _until_the_end(self, addresses: config.Addresses, summary: Summary, showing: "asyncio.Task[None]") -> int:
         """Run the script until it ends, someone interrupts, or a part cannot go on."""
         script = asyncio.create_task(self._script(addresses, summary))
         interrupted = asyncio.create_task(self._interrupted.wait())
-        ends: list[asyncio.Future[Any]] = [script, interrupted, self._failed]
+        ends: list[asyncio.Future[Any]] = [script, interrupted, self._failed, showing]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        interrupted.cancel()
-        if not script.done():
-            script.cancel()
-            await asyncio.gather(script, return_exceptions=True)
-        if self._failed.done():
-            self._failed.result()
+        for task in (script, interrupted):
+            task.cancel()
+        await asyncio.gather(script, interrupted, return_exceptions=True)
+        for end in (self._failed, showing):  # first: a script that waits for a part fails because the part did
+            if end.done():
+                end.result()
         if not script.cancelled():
             return script.result()
         return EXIT_INTERRUPTED if self.wanted.once else 0
@@ -130,7 +130,10 @@ class Up:
         while True:
             started = time.monotonic()
             await self.watch.ask()
-            display.show(self.watch.snapshot(time.monotonic()))
+            try:
+                display.show(self.watch.snapshot(time.monotonic()))
+            except BrokenPipeError:  # whoever read our lines has gone, as a terminal that hangs up
+                self._interrupted.set()
             hurry = self.watch.doing.startswith("starting")
             await asyncio.sleep(max(0.05, (0.25 if hurry else ASK_SECONDS) - (time.monotonic() - started)))
 
