@@ -45,8 +45,10 @@ def query(
     from ssmd.cli import rows  # noqa: PLC0415
 
     with lake.connect(data) as connection:
-        answer = _answer(connection, sql)
         try:
+            answer = _watched(connection, sql) if sys.stderr.isatty() else _run(connection, sql)
+            if answer is None:
+                return  # a statement without rows, such as SET
             if output is None:
                 rows.write(answer, format_, sys.stdout.buffer, terminal=sys.stdout.isatty())
             else:
@@ -55,53 +57,35 @@ def query(
             raise _refusal(e) from e
 
 
-def _answer(connection: "duckdb.DuckDBPyConnection", sql: str) -> "Rows":
-    """Run the SQL, with a progress bar if it takes long and someone is watching."""
+def _run(connection: "duckdb.DuckDBPyConnection", sql: str) -> "Rows | None":
     from ssmd.cli import rows  # noqa: PLC0415
 
-    try:
-        if sys.stderr.isatty():
-            return _watched(connection, sql)
-        return rows.Rows(connection.execute(sql), BATCH_ROWS)
-    except _errors() as e:
-        raise _refusal(e) from e
+    relation = connection.sql(sql)
+    return None if relation is None else rows.Rows(relation, BATCH_ROWS)
 
 
-def _watched(connection: "duckdb.DuckDBPyConnection", sql: str) -> "Rows":
-    import threading  # noqa: PLC0415
+def _watched(connection: "duckdb.DuckDBPyConnection", sql: str) -> "Rows | None":
+    """Run the SQL, with a progress bar if it takes long."""
+    from concurrent.futures import ThreadPoolExecutor, wait  # noqa: PLC0415
 
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-    from ssmd.cli import rows  # noqa: PLC0415
-
-    answer: list[rows.Rows] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(_run, connection, sql)
         try:
-            answer.append(rows.Rows(connection.execute(sql), BATCH_ROWS))
-        except BaseException as e:
-            failure.append(e)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        thread.join(PROGRESS_AFTER_SECONDS)
-        if thread.is_alive():
+            wait([answer], PROGRESS_AFTER_SECONDS)
             columns = (TextColumn("running"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn())
-            with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-                task = bar.add_task("", total=100)
-                while thread.is_alive():
-                    bar.update(task, completed=max(0.0, connection.query_progress()))
-                    thread.join(0.1)
-    except KeyboardInterrupt:
-        connection.interrupt()
-        thread.join()
-        raise
-    if failure:
-        raise failure[0]
-    return answer[0]
+            if not answer.done():
+                with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+                    task = bar.add_task("", total=100)
+                    while not answer.done():
+                        bar.update(task, completed=max(0.0, connection.query_progress()))
+                        wait([answer], 0.1)
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
+        return answer.result()
 
 
 def _into(output: Path, answer: "Rows", format_: Format) -> None:

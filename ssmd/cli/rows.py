@@ -2,46 +2,53 @@
 
 import csv
 import io
+import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
-from itertools import chain, islice
-from typing import Any, BinaryIO, Protocol, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import msgspec
 
-WIDTH_ROWS = 1_000  # rows that decide the columns' widths; also how many a terminal is shown
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+WIDTH_ROWS = 1_000  # rows that decide the columns' widths
 TERMINAL_ROWS = 1_000
+PIECE_CHARS = 1 << 16
 NUMERIC = ("DECIMAL", "BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "FLOAT", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER")
 _EXACT = msgspec.json.Encoder(decimal_format="number")
 
 
-class Result(Protocol):
-    """What DuckDB's connection offers after `execute`."""
-
-    @property
-    def description(self) -> Any: ...
-    def fetchmany(self, size: int) -> list[Any]: ...
-
-
 class Rows:
-    """Column names and types, and rows a batch at a time; the first batch is there already."""
+    """An answer's columns, and its rows a batch at a time; the first batch is there already."""
 
-    def __init__(self, result: Any, batch_rows: int) -> None:
-        self.names: list[str] = [column[0] for column in result.description or []]
-        self.types: list[str] = [str(column[1]) for column in result.description or []]
-        self._result = result
-        self._batch_rows = batch_rows
-        self._first: list[tuple[Any, ...]] = result.fetchmany(batch_rows) if self.names else []
+    def __init__(self, relation: "duckdb.DuckDBPyRelation", batch_rows: int) -> None:
+        self.names = list(relation.columns)
+        self.types = [str(kind) for kind in relation.types]
+        self._reader: pa.RecordBatchReader = relation.to_arrow_reader(batch_rows)
+        self.schema = self._reader.schema
+        self._first = next(self._reader, None)
 
-    def batches(self) -> Iterator[list[tuple[Any, ...]]]:
-        batch = self._first
-        while batch:
-            yield batch
-            batch = self._result.fetchmany(self._batch_rows)
+    def batches(self) -> Iterator["pa.RecordBatch"]:
+        if self._first is not None:
+            yield self._first
+            yield from self._reader
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return chain.from_iterable(self.batches())
+        for batch in self.batches():
+            yield from zip(*(_values(column) for column in batch.columns), strict=True)
+
+
+def _values(column: Any) -> list[Any]:
+    """Python values; nanoseconds as text, because a datetime would cut them off."""
+    if str(column.type).startswith("timestamp[ns"):
+        column = column.cast("string")
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def write(rows: Rows, format_: str, file: BinaryIO, *, terminal: bool) -> None:
@@ -63,11 +70,12 @@ def _csv(rows: Rows) -> Iterator[str]:
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n")
     writer.writerow(rows.names)
-    for batch in rows.batches():
-        writer.writerows([[_cell(value) for value in row] for row in batch])
-        yield line.getvalue()
-        line.seek(0)
-        line.truncate()
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+        if line.tell() > PIECE_CHARS:
+            yield line.getvalue()
+            line.seek(0)
+            line.truncate()
     yield line.getvalue()
 
 
@@ -126,8 +134,15 @@ def _terminal(rows: Rows) -> None:
 
 
 def _parquet(rows: Rows, file: BinaryIO) -> None:
-    """As DuckDB has it: every type exact."""
-    raise NotImplementedError
+    """As DuckDB has it: every type exact. Written aside first, because Parquet is not written from front to back."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    with tempfile.TemporaryFile() as aside:
+        with pq.ParquetWriter(aside, rows.schema, compression="zstd") as writer:
+            for batch in rows.batches():
+                writer.write_batch(batch)
+        aside.seek(0)
+        shutil.copyfileobj(aside, file, 4 << 20)
 
 
 _PIECES = {"csv": _csv, "json": _json, "ndjson": _ndjson, "table": _aligned}

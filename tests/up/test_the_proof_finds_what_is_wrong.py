@@ -1,4 +1,4 @@
-"""What a simulator says it sent, held against the archive: each way of being wrong is found, and being right is seen."""
+"""What a simulator says it sent, held against the archive: each way of being wrong is found; being right is seen."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,0 +1,132 @@
+"""`ssmd data`: what the archive and the lake hold."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssmd.errors import Permanent
+
+if TYPE_CHECKING:
+    from ssmd.archive import Manifest
+
+app = typer.Typer(no_args_is_help=True, help="What the archive and the lake hold.", rich_markup_mode=None)
+
+DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
+
+
+@app.command("list")
+def list_(data: DataFolder = Path("data")) -> None:
+    """List feeds and days: frames, size, whether sealed and rolled up, gaps."""
+    from ssmd import archive, config, tables  # noqa: PLC0415
+
+    places = config.Places(data)
+    places.check()
+    lake = {(day.feed, day.date): day.revision for day in tables.days(places.lake)}
+    lines = [("feed", "date", "frames", "size", "sealed", "rolled up", "gaps")]
+    for manifest in archive.manifests(places.archive):
+        revision = lake.get((manifest.feed, manifest.date))
+        lines.append(
+            (
+                manifest.feed,
+                manifest.date,
+                f"{manifest.frames:,}",
+                _size(sum(s.bytes for s in manifest.segments)),
+                "yes" if manifest.sealed else "no",
+                "no" if revision is None else "yes" if revision == manifest.revision else "outdated",
+                _gaps(manifest),
+            )
+        )
+    if len(lines) == 1:
+        typer.echo(f"{data} holds no archived day yet: `ssmd up` fills it", err=True)
+    _print(lines, right={2, 3})
+
+
+@app.command()
+def sample(
+    feed: Annotated[str, typer.Argument(help="The feed.", show_default=False)],
+    channel: Annotated[str | None, typer.Argument(help="The channel (else: the first few of each).")] = None,
+    date: Annotated[str | None, typer.Option(help="The day, YYYY-MM-DD (else: the last one).")] = None,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many frames of a channel.")] = 3,
+    data: DataFolder = Path("data"),
+) -> None:
+    """Show a few archived frames as they were received."""
+    from itertools import islice  # noqa: PLC0415
+
+    from ssmd import archive, config  # noqa: PLC0415
+
+    places = config.Places(data)
+    places.check()
+    manifest = _day(places.archive, feed, date)
+    channels = sorted({s.channel for s in manifest.segments})
+    if channel is not None and channel not in channels:
+        known = ", ".join(channels) or "none"
+        raise Permanent(f"{feed} {manifest.date} has no channel {channel!r} in the archive: it has {known}")
+    folder = archive.day_folder(places.archive, feed, manifest.date)
+    for name in channels if channel is None else [channel]:
+        segments = [s for s in manifest.segments if s.channel == name]
+        lines = (line for s in segments for line in archive.read_segment(folder / s.name))
+        for line in islice(lines, count):
+            _show(name, line.ts_recv, line.conn, line.n, line.wire(), line.reason)
+
+
+def _day(root: Path, feed: str, date: str | None) -> "Manifest":
+    from ssmd import archive  # noqa: PLC0415
+
+    dates = [m.date for m in archive.manifests(root, feed)]
+    if not dates:
+        feeds = ", ".join(sorted({m.feed for m in archive.manifests(root)})) or "nothing yet"
+        raise Permanent(f"nothing of {feed!r} is archived in {root}: there is {feeds}")
+    if date is not None and date not in dates:
+        raise Permanent(f"{feed} has no archived day {date!r}: it has {', '.join(dates[-7:])}")
+    return archive.load_manifest(archive.manifest_path(root, feed, date or dates[-1]))
+
+
+def _show(channel: str, ts_recv: int, conn: str, n: int, wire: bytes, reason: str | None) -> None:
+    """One frame: a heading of ours, then the venue's own bytes (indented, on a terminal)."""
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    seconds, ns = divmod(ts_recv, 1_000_000_000)
+    when = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{ns:09d}"
+    why = f"  quarantined: {reason}" if reason else ""
+    heading = f"{channel}  {when}  {conn} {n}{why}"
+    text = wire.decode(errors="backslashreplace")
+    if not sys.stdout.isatty():
+        typer.echo(f"{heading}\n{text}")
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console()
+    console.print(Text(heading, style="bold"))
+    try:
+        console.print_json(text)
+    except ValueError:
+        console.print(Text(text))
+
+
+def _gaps(manifest: "Manifest") -> str:
+    """How many gaps a day has, and how many of them are still open."""
+    import msgspec  # noqa: PLC0415
+
+    from ssmd.events import Gap  # noqa: PLC0415
+
+    last = {gap.gap: gap for gap in (msgspec.json.decode(raw, type=Gap) for raw in manifest.gaps)}
+    still = sum(gap.end is None for gap in last.values())
+    return f"{len(last)} ({still} open)" if still else str(len(last))
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _print(lines: list[tuple[str, ...]], right: set[int]) -> None:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        cells = (c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        typer.echo("  ".join(cells).rstrip())
