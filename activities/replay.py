@@ -56,6 +56,8 @@ class HourTask:
     hour: int
     precision: Precision
     segments: list[tuple[str, str, str]]  # name, channel, sha256
+    read_bytes: int = READ_BYTES
+    sort_rows: int = SORT_ROWS
 
     @property
     def inputs(self) -> str:
@@ -115,7 +117,7 @@ def _replay_hour(task: HourTask, board: Board) -> jobs.RolledHour:
         hour = _Hour(task, grammar, stack)
         read = 0
         for name, channel, _ in task.segments:
-            for lines in read_lines(folder / name):
+            for lines in read_lines(folder / name, task.read_bytes):
                 read += len(lines)
                 hour.take(channel, [x for x in lines if start <= x.ts_recv < start + HOUR_NS], name)
                 board.tell(read)
@@ -133,12 +135,12 @@ def _replay_hour(task: HourTask, board: Board) -> jobs.RolledHour:
     )
 
 
-def read_lines(path: Path) -> Iterator[list[frames.Line]]:
+def read_lines(path: Path, read_bytes: int = READ_BYTES) -> Iterator[list[frames.Line]]:
     """A segment's lines, some MB at a time. Raises Permanent if it is damaged."""
     try:
         with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
             rest = b""
-            while block := file.read(READ_BYTES):
+            while block := file.read(read_bytes):
                 end = block.rfind(b"\n") + 1
                 if not end:
                     rest += block
@@ -183,7 +185,7 @@ class _Hour:
         self._grammar = grammar
         self.tally = Tally()
         self.spools = {
-            table: stack.enter_context(_Spool(table, tables.schema(table, task.precision), task.lake))
+            table: stack.enter_context(_Spool(table, tables.schema(table, task.precision), task.lake, task.sort_rows))
             for table in tables.TABLES
         }
 
@@ -327,7 +329,7 @@ def _numbers(table: str, event: Any) -> Iterator[tuple[str, str, Any]]:
 class _Spool:
     """A table's rows of one hour, waiting as Arrow batches in an unlinked file; symbols and connections as codes."""
 
-    def __init__(self, table: str, schema: pa.Schema, folder: Path) -> None:
+    def __init__(self, table: str, schema: pa.Schema, folder: Path, sort_rows: int) -> None:
         self.table = table
         self.schema = schema
         self.symbols = _Codes()
@@ -344,6 +346,7 @@ class _Spool:
         ]
         self._spooled = pa.schema(keys + self.own)
         self._folder = folder
+        self._sort_rows = sort_rows
         self._file: IO[bytes] | None = None
         self._writer: Any = None
         self._stack = contextlib.ExitStack()
@@ -401,7 +404,7 @@ class _Spool:
         reader = pa.ipc.open_file(pa.py_buffer(memory))
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         symbol_ranks, connection_ranks = _ranks(self.symbols), _ranks(self.connections)
-        groups = list(_groups(sorted(self.symbols), lambda s: self.rows_of[self.symbols[s]]))
+        groups = list(_groups(sorted(self.symbols), lambda s: self.rows_of[self.symbols[s]], self._sort_rows))
         for group in groups or [[]]:
             some = batches
             if len(groups) > 1:
@@ -468,12 +471,12 @@ def _ranks(codes: _Codes) -> Any:
     return pa.array([rank[s] for s in codes], pa.int32())
 
 
-def _groups(names: list[str], rows: Callable[[str], int]) -> Iterator[list[str]]:
+def _groups(names: list[str], rows: Callable[[str], int], rows_max: int) -> Iterator[list[str]]:
     """Neighbouring names whose rows together can be sorted in memory."""
     group: list[str] = []
     held = 0
     for name in names:
-        if group and held + rows(name) > SORT_ROWS:
+        if group and held + rows(name) > rows_max:
             yield group
             group, held = [], 0
         group.append(name)

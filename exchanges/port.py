@@ -188,7 +188,6 @@ class Simulator(Protocol):
 class Simulation:
     """What to simulate. Without a public key no signature is checked."""
 
-    start_ns: int
     key_id: str | None = None
     public_key: bytes | None = None
     seed: int = 0

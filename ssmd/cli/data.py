@@ -1,6 +1,7 @@
 """`ssmd data`: what the archive and the lake hold."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,7 +126,7 @@ def _size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def _print(lines: list[tuple[str, ...]], right: set[int]) -> None:
+def _print(lines: Sequence[Sequence[str]], right: set[int]) -> None:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     for line in lines:
         cells = (c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))

@@ -149,7 +149,8 @@ async def _by_temporal(day: "jobs.Day", addresses: "Addresses") -> "jobs.RolledU
         ) from e
     telling = asyncio.create_task(_tell_progress(handle))
     try:
-        return await handle.result()
+        rolled: jobs.RolledUp = await handle.result()
+        return rolled
     except WorkflowFailureError as e:
         cause: BaseException = e
         while cause.__cause__ is not None:

@@ -115,14 +115,14 @@ class ArchivedDay:
         return self.frame("market_lifecycle_v2", self._venue("market_lifecycle_v2", msg))
 
     def subscribed(self) -> "ArchivedDay":
-        return self.frame(
-            frames.CONTROL, '{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}'
-        )
+        return self.frame(frames.CONTROL, '{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":1}}')
 
     def _venue(self, kind: str, msg: dict[str, object]) -> bytes:
         return msgspec.json.encode({"type": kind, "sid": 1, "seq": self.n, "msg": msg})
 
-    def write(self, root: Path, *, sealed: bool = True, revision: int = 1, per_segment: int = 10_000) -> archive.Manifest:
+    def write(
+        self, root: Path, *, sealed: bool = True, revision: int = 1, per_segment: int = 10_000
+    ) -> archive.Manifest:
         """Write segments and manifest under the archive folder `root`."""
         folder = archive.day_folder(root, self.feed, self.date)
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,10 +170,14 @@ class ArchivedDay:
 def a_day(date: str = DATE, feed: str = FEED) -> ArchivedDay:
     """Three hours of two markets: every channel, our own frames, control frames, and bad ones."""
     day = ArchivedDay(date, feed, f"{feed}-0-{midnight(date) // 1_000_000:011x}-7f3a")
-    day.at(1).session("open", endpoint="wss://example/ws", subscription={"trade": [GOLD]}).session("connected").subscribed()
+    day.at(1).session("open", endpoint="wss://example/ws", subscription={"trade": [GOLD]}).session(
+        "connected"
+    ).subscribed()
     day.snapshot(GOLD, [["0.0100", "275.00"], ["0.2800", "69.00"]], [["0.4800", "41.26"], ["0.4900", "22.00"]])
     day.snapshot(SILVER, [["0.5000", "5.00"]], [])
-    day.delta(GOLD, "no", "0.4800", "-40.00").delta(GOLD, "yes", "0.2800", "-69.00").delta(SILVER, "yes", "0.4900", "1.50")
+    day.delta(GOLD, "no", "0.4800", "-40.00").delta(GOLD, "yes", "0.2800", "-69.00").delta(
+        SILVER, "yes", "0.4900", "1.50"
+    )
     day.trade(GOLD, "0.5100", "7.00").ticker(GOLD, "0.5100", "0.2800", "0.5100").session("alive", connected=True)
     day.at(2).frame("trade", '{"type":"trade","sid":', bad="not JSON", json=False)
     day.frame("trade", b"\xff\xfe", bad="not UTF-8", json=False)

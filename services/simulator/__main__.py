@@ -1,0 +1,117 @@
+"""python -m services.simulator --data DIR --feed NAME --listen PORT [--replay FILE]"""
+
+import argparse
+import asyncio
+import importlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from exchanges.port import Simulation, Simulator
+from services.simulator.line import Line
+from services.simulator.player import MarketPlayer, TapePlayer
+from services.simulator.server import SimulatorServer
+from services.simulator.tape import Tape
+from ssmd import config, service
+from ssmd.clock import SystemClock
+from ssmd.durable import Appender
+from ssmd.errors import Permanent
+from ssmd.telemetry import Telemetry, configure_logging
+
+AS_FAST_AS_IT_GOES = "max"
+
+
+def main() -> None:
+    args = _options().parse_args()
+
+    async def run(stop: asyncio.Event) -> None:
+        feed = config.load_feed(args.feed)
+        log = configure_logging(service="simulator", feed=feed.name)
+        if args.clock == "recorded" and args.replay is None:
+            raise Permanent("--clock recorded needs a recording: name one with --replay")
+        simulator = _simulator(args, feed.venue)
+        truth = None if args.truth is None else Appender(args.truth)
+        wall_ns = SystemClock().now_ns
+        server = SimulatorServer(
+            simulator, _player(args, simulator, wall_ns), truth, wall_ns, args.clock == "recorded", log
+        )
+        listen = await server.start(args.listen)
+        telemetry = Telemetry("simulator")
+        telemetry.status = lambda: {"venue": feed.venue, "listen": listen, **server.status()}
+        telemetry.gauges("ssmd_simulator", server.figures)
+        await telemetry.serve("127.0.0.1", args.port)
+        log.info("listening", port=listen, replay=args.replay and str(args.replay), speed=str(args.speed))
+        try:
+            await server.wait(stop)
+        finally:
+            await server.close()
+            await telemetry.close()
+
+    service.run(run)
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = service.options("simulator", "Play a venue: WebSocket and REST on one port.")
+    parser.add_argument("--listen", type=int, default=0, help="the venue's port (0: any free one)")
+    parser.add_argument("--replay", type=Path, help="a recording to replay; without one the markets are made up")
+    parser.add_argument("--speed", type=_speed, default=1.0, help="of the replay: a factor, or `max`")
+    parser.add_argument("--clock", choices=["now", "recorded"], default="now", help="whose time frames get")
+    parser.add_argument("--truth", type=Path, help="write every frame here before it is sent")
+    parser.add_argument("--seed", type=int, default=0, help="of made-up markets")
+    parser.add_argument("--markets", type=_positive, default=12, help="how many to make up")
+    parser.add_argument("--rate", type=float, default=200.0, help="frames per second of made-up markets")
+    parser.add_argument("--key-id", help="the only API key that is accepted")
+    parser.add_argument("--public-key", type=Path, help="its public key (PEM); without it nothing is verified")
+    return parser
+
+
+def _speed(text: str) -> float:
+    """`max` is infinite."""
+    factor = math.inf if text == AS_FAST_AS_IT_GOES else float(text)
+    if not factor > 0:
+        raise argparse.ArgumentTypeError("a speed is a factor above 0, or `max`")
+    return factor
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def _simulator(args: argparse.Namespace, venue: str) -> Simulator:
+    public_key = None
+    if args.public_key is not None:
+        try:
+            public_key = args.public_key.read_bytes()
+        except OSError as e:
+            raise Permanent(f"cannot read the public key {args.public_key}: {e.strerror}") from e
+    if not 0 < args.rate <= 1_000_000:
+        raise Permanent(f"--rate {args.rate:g} is not between 0 and 1000000 frames per second")
+    simulation = Simulation(
+        key_id=args.key_id,
+        public_key=public_key,
+        seed=args.seed,
+        markets=args.markets,
+        frames_per_second=args.rate,
+    )
+    simulator: Simulator = importlib.import_module(f"exchanges.{venue}").venue.simulator(simulation)
+    return simulator
+
+
+def _player(
+    args: argparse.Namespace, simulator: Simulator, wall_ns: Callable[[], int]
+) -> Callable[[Callable[[], list[Line]]], TapePlayer | MarketPlayer]:
+    def player(lines: Callable[[], list[Line]]) -> TapePlayer | MarketPlayer:
+        if args.replay is None:
+            return MarketPlayer(simulator, lines, wall_ns)
+        tape = Tape(args.replay, simulator.record)
+        speed = None if args.speed == math.inf else args.speed
+        return TapePlayer(tape, simulator, lines, speed, None if args.clock == "recorded" else wall_ns)
+
+    return player
+
+
+if __name__ == "__main__":
+    main()
