@@ -17,6 +17,7 @@ from temporalio.exceptions import CancelledError
 from ssmd import archive, config, jobs, subjects
 from ssmd.errors import Permanent, Transient
 
+CONNECT_SECONDS = 3.0
 LOOK_SECONDS = 1.0  # how often a manifest is looked at while its day is waited for
 SEAL_SECONDS = 60.0  # an archiver first archives all that the stream holds: at 70k frames/s that is 4 M frames
 READ_BYTES = 4 << 20
@@ -82,6 +83,10 @@ class Archive:
 
     def _seal(self, day: jobs.Day, path: Path) -> int:
         """Ask the archiver; returns the revision that it sealed."""
+        if not self._nats_url:
+            raise Permanent(
+                f"nothing runs on {self._places.data}, so there is no archiver to seal {day.feed} {day.date}"
+            )
         try:
             answer = asyncio.run(self._request_seal(day))
         except NoRespondersError:
@@ -101,9 +106,9 @@ class Archive:
         return revision if isinstance(revision, int) else 0
 
     async def _request_seal(self, day: jobs.Day) -> dict[str, object]:
-        client = await nats.connect(
-            self._nats_url, name="worker", connect_timeout=2, allow_reconnect=False, error_cb=_silent
-        )
+        # Where nothing listens, nats-py would try for 2 minutes, whatever its timeouts say.
+        connecting = nats.connect(self._nats_url, name="worker", allow_reconnect=False, error_cb=_silent)
+        client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
         try:
             subject = subjects.seal(self._environment, day.feed)
             request = asyncio.ensure_future(

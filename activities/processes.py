@@ -94,6 +94,7 @@ class Processes:
 
     def _watched(self, board: Board, doing: str, total: int, work: Callable[[A, Path], R], task: A, path: Path) -> R:
         pool = self._running()
+        future = None
         try:
             future = pool.submit(work, task, path)
             while True:
@@ -102,14 +103,16 @@ class Processes:
                     return future.result(timeout=_LOOK_SECONDS)
                 except NotYet:
                     if activity.is_cancelled():
-                        board.stop()
-                        future.cancel()
                         raise CancelledError(f"{doing}: cancelled at {board.done} of {total}") from None
         except BrokenProcessPool as e:
             self._forget(pool)
             raise Transient(
                 f"{doing}: a process that worked on it died (killed, or out of memory): trying again"
             ) from e
+        finally:
+            board.stop()  # whatever ended the wait: nobody wants the rest of the work
+            if future is not None:
+                future.cancel()
 
     def _running(self) -> ProcessPoolExecutor:
         with self._lock:

@@ -18,7 +18,7 @@ import uvloop
 
 from ssmd import config
 from ssmd.durable import DiskFailed
-from ssmd.errors import SsmdError
+from ssmd.errors import Permanent, SsmdError
 
 EXIT_INPUT = 2
 EXIT_DISK = 74  # EX_IOERR: its supervisor knows that starting again needs space, not luck
@@ -43,12 +43,14 @@ def options(name: str, purpose: str, *, feed: bool = True) -> argparse.ArgumentP
 
 
 def addresses(data: Path, env: str | None) -> config.Addresses:
-    """Where everything listens: as the running `ssmd up` says, else as the environment says."""
+    """Where everything listens: as the running `ssmd up` says, or, if its servers are elsewhere, the environment."""
     config.Places(data).check()
     running = config.load_addresses(data)
     if running is not None and env in {None, running.environment}:
         return running
     environment = config.load_environment(env or "local")
+    if environment.servers == "local":  # its default ports may be those of another data folder's platform
+        raise Permanent(f"no platform is running on the data folder {data}: start one with `ssmd up --data {data}`")
     return config.Addresses(environment.name, environment.nats, environment.temporal.address, "", {}, {})
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import sys
 
+import msgspec
+
 from activities.processes import Processes
 from services.worker.local import Local
 from services.worker.serving import Serving
@@ -38,6 +40,12 @@ def main() -> None:
 
     async def run_here(stop: asyncio.Event) -> None:
         addresses = service.addresses(args.data, args.env)
+        if (
+            config.load_addresses(args.data) is None
+            and config.load_environment(addresses.environment).servers == "local"
+        ):
+            # What listens on the usual ports belongs to another data folder: its archiver must not be asked to seal.
+            addresses = msgspec.structs.replace(addresses, nats="")
         job, given = args.local
         with Processes() as processes:
             answer = await Local(steps(config.Places(args.data), addresses, processes)).run(job, given, stop)

@@ -14,8 +14,7 @@ EXIT_INTERRUPTED = 130
 
 def build() -> typer.Typer:
     """All commands. Each imports what it needs when it runs: `ssmd --help` takes 0.1 s, DuckDB alone 0.2."""
-    from ssmd.cli import up  # noqa: PLC0415
-    import importlib.util as iu
+    from ssmd.cli import data, query, rollup, up  # noqa: PLC0415 - they import this package's neighbours
 
     app = typer.Typer(
         name="ssmd",
@@ -27,19 +26,10 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command()(up.up)
-    if iu.find_spec("ssmd.cli.query"):
-        from ssmd.cli import query
-
-        app.command()(query.query)
-    if iu.find_spec("ssmd.cli.data"):
-        from ssmd.cli import data
-
-        app.add_typer(data.app, name="data")
-    if iu.find_spec("ssmd.cli.rollup"):
-        from ssmd.cli import rollup
-
-        app.command()(rollup.rollup)
-        app.command()(rollup.seal)
+    app.command()(query.query)
+    app.add_typer(data.app, name="data")
+    app.command()(rollup.rollup)
+    app.command()(rollup.seal)
     app.command()(version)
     return app
 

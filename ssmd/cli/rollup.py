@@ -45,6 +45,8 @@ def rollup(
     if not seal and not archive.load_manifest(manifest).sealed:
         _tell(f"{feed} {day.date} is not sealed yet: waiting until it is over (--seal seals it now)")
     if local:
+        if seal:
+            _addresses(data)  # only this folder's own archiver can
         raise typer.Exit(_here(day, data))
     import asyncio  # noqa: PLC0415
 
@@ -85,9 +87,19 @@ def _date(said: str) -> str:
 
 
 def _addresses(data: Path) -> "Addresses":
-    from ssmd import service  # noqa: PLC0415
+    """Where this data folder's own platform listens.
 
-    return service.addresses(data, None)
+    Without one, a local environment has no servers of its own: whatever listens on the usual ports belongs to
+    another data folder, whose days must not be sealed or rolled up by mistake.
+    """
+    from ssmd import config, service  # noqa: PLC0415
+
+    found = service.addresses(data, None)
+    if config.load_addresses(data) is None and config.load_environment(found.environment).servers == "local":
+        raise Transient(
+            f"nothing runs on the data folder {data}: start it with `ssmd up --data {data}` (a rollup also works with --local)"
+        )
+    return found
 
 
 def _tell(sentence: str) -> None:
@@ -193,6 +205,8 @@ async def _tell_progress(handle: "WorkflowHandle[object, jobs.RolledUp]") -> Non
 
 async def _seal(day: "jobs.Day", addresses: "Addresses") -> "dict[str, int]":
     """Ask the archiver; its answer."""
+    import asyncio  # noqa: PLC0415
+
     import msgspec  # noqa: PLC0415
     import nats  # noqa: PLC0415
     from nats.errors import Error, NoRespondersError  # noqa: PLC0415
@@ -203,9 +217,9 @@ async def _seal(day: "jobs.Day", addresses: "Addresses") -> "dict[str, int]":
         """The request itself fails; nothing else needs to be told."""
 
     try:
-        client = await nats.connect(
-            addresses.nats, name="ssmd", connect_timeout=2, allow_reconnect=False, error_cb=silent
-        )
+        # Where nothing listens, nats-py would try for 2 minutes, whatever its timeouts say.
+        connecting = nats.connect(addresses.nats, name="ssmd", allow_reconnect=False, error_cb=silent)
+        client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
         try:
             subject = subjects.seal(addresses.environment, day.feed)
             reply = await client.request(subject, msgspec.json.encode({"date": day.date}), timeout=SEAL_SECONDS)

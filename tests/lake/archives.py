@@ -146,7 +146,7 @@ class ArchivedDay:
     def _segment(self, folder: Path, channel: str, number: int, lines: list[tuple[int, bytes]]) -> archive.Segment:
         raws = [line + b"\n" for _, line in lines]
         members = [b"".join(raws[i : i + MEMBER_LINES]) for i in range(0, len(raws), MEMBER_LINES)]
-        data = b"".join(igzip.compress(member, 2) for member in members)
+        data = b"".join(igzip.compress(member, 2, mtime=0) for member in members)
         name = archive.segment_name(channel, number)
         (folder / name).write_bytes(data)
         parsed = [frames.parse(line) for _, line in lines]

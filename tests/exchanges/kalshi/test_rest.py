@@ -1,0 +1,76 @@
+"""REST answers become instruments, pages, and errors that say whether to try again."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from exchanges.kalshi import rest, venue
+from exchanges.port import Request, Unparsable
+from ssmd.errors import Permanent, Transient
+
+FIXTURES = Path(__file__).parents[3] / "exchanges" / "kalshi" / "fixtures" / "rest"
+
+
+class _Recorded(msgspec.Struct):
+    response: msgspec.Raw
+
+
+def _body(name: str) -> bytes:
+    return bytes(msgspec.json.decode((FIXTURES / name).read_bytes(), type=_Recorded).response)
+
+
+def test_listing_asks_for_open_markets_and_never_for_combinations() -> None:
+    (everything,) = venue.instruments([])
+    assert everything == Request("GET", "/markets", {"limit": "1000", "status": "open", "mve_filter": "exclude"})
+    assert [r.query["series_ticker"] for r in venue.instruments(["KXBTCD", "KXETHD"])] == ["KXBTCD", "KXETHD"]
+
+
+def test_pages_follow_the_cursor_until_it_is_empty() -> None:
+    (request,) = venue.instruments([])
+    page = venue.instruments_page(request, _body("markets.json"))
+    assert len(page.symbols) == len(page.records) == 5
+    assert all(symbol.startswith("KXMVE") for symbol in page.symbols)
+    assert page.next is not None
+    assert page.next.query["cursor"].startswith("CgwIyeGVywYQ") and page.next.query["mve_filter"] == "exclude"
+    assert venue.instruments_page(request, b'{"markets":[],"cursor":""}').next is None
+
+
+def test_status_events_and_trades_are_read() -> None:
+    assert rest.exchange_status_answer(_body("exchange_status.json")) == rest.ExchangeStatus(True, True, None)
+    records, more = rest.events_page(rest.events(), _body("events.json"))
+    assert records[0]["event_ticker"] == "KXELONMARS-99" and more is not None
+    trades = rest.trades_page(rest.trades("KXELONMARS-99", 0, 1), _body("trades.json"))
+    assert trades.trades[0]["trade_id"] == "961535f3-d80f-5462-e91d-88d4fe6db285"
+    assert trades.next is not None and trades.next.query["ticker"] == "KXELONMARS-99"
+    keys = rest.api_keys_answer(b'{"api_keys":[{"api_key_id":"a","name":"n","scopes":["read","write"]}]}')
+    assert keys[0].scopes == ["read", "write"]
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"markets":3}', b'{"markets":[{"title":"no ticker"}]}', b"\xff"])
+def test_an_answer_that_is_no_listing_is_unparsable(body: bytes) -> None:
+    with pytest.raises(Unparsable):
+        venue.instruments_page(Request("GET", "/markets"), body)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "says"),
+    [
+        (401, b'{"error":{"code":"header_timestamp_expired","message":"x"}}', Transient, "clock"),
+        (
+            401,
+            b'{"error":{"code":"authentication_error","message":"m","details":"INCORRECT_API_KEY_SIGNATURE"}}',
+            Permanent,
+            "INCORRECT_API_KEY_SIGNATURE",
+        ),
+        (401, b'{"error":{"code":"authentication_error","details":"NOT_FOUND"}}', Permanent, "NOT_FOUND"),
+        (403, b'{"code":"forbidden","message":"no"}', Permanent, "scope"),
+        (404, b'{"msg":"nothing here"}', Permanent, "nothing here"),
+        (429, b'{"error":"too many requests"}', Transient, "too many requests"),
+        (503, b"<html>busy</html>", Transient, "maintenance"),
+        (400, b'{"error":{"code":"user_not_found:_1234"}}', Permanent, "user_not_found"),
+    ],
+)
+def test_a_refusal_says_whether_to_try_again(status: int, body: bytes, kind: type[Exception], says: str) -> None:
+    error = venue.refusal(status, body)
+    assert type(error) is kind and says in str(error) and str(status) in str(error)
