@@ -99,3 +99,11 @@ def parse_lines(raw: bytes) -> list[Line]:
 def conn_id(feed: str, number: int, now_ns: int, random: int) -> str:
     """A connection's name, for ever unique: feed, place in the connector, start in ms, four random digits."""
     return f"{feed}-{number}-{now_ns // 1_000_000:011x}-{random & 0xFFFF:04x}"
+
+
+def opened_ms(conn: str) -> int:
+    """When a connection was opened, in ms since the epoch: the inverse of `conn_id`. 0 if it is not one of ours."""
+    try:
+        return int(conn.rsplit("-", 2)[-2], 16)
+    except (IndexError, ValueError):
+        return 0

@@ -30,7 +30,7 @@ PATIENCE = RetryPolicy(
     maximum_interval=timedelta(minutes=1),
     non_retryable_error_types=[PERMANENT],
 )
-SILENCE = timedelta(seconds=30)  # every step says something each second; so long without means its worker died
+SILENCE = timedelta(seconds=15)  # every step says something each second; so long without means its worker died
 
 Doer = Callable[[str, tuple[Any, ...]], Awaitable[Any]]
 here: ContextVar[Doer] = ContextVar("here")

@@ -168,6 +168,7 @@ class KalshiSimulator:
         self._public = None if simulation.public_key is None else public_key(simulation.public_key)
         self.markets_per_subscription_max = MARKETS_PER_SUBSCRIPTION_MAX
         self.exchange = Exchange()
+        self._recorded: set[str] = set()
         self._simulation = simulation
         self._generator: Generator | None = None
 
@@ -186,8 +187,9 @@ class KalshiSimulator:
     def load(self, contents: Iterable[tuple[str, str | None]], first_ns: int, last_ns: int) -> None:
         self.exchange = Exchange()
         for channel, symbol in sorted(contents, key=str):
-            if symbol is not None and symbol not in self.exchange.markets and channel != "market_lifecycle_v2":
+            if symbol is not None and symbol not in self.exchange.markets and channel not in UNFILTERED:
                 self.exchange.open(Market(symbol, first_ns, last_ns))
+        self._recorded = set(self.exchange.markets)
 
     def apply(self, record: Record) -> None:
         kind = record.kind
@@ -209,7 +211,8 @@ class KalshiSimulator:
             self.exchange.trade(_trade(record))
         elif kind == "ticker":
             market.quotes = detail.tail
-        elif message.event_type in STATES:
+        elif message.event_type in STATES and market.ticker not in self._recorded:
+            # A recording's market stays open: a client that comes back must find it, or miss its last frames.
             market.state = STATES[message.event_type]
             market.result = message.result or market.result
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from exchanges.port import Adapter, Notice, Received
+from services.connector.ledger import Ledger
 from ssmd import frames, subjects
-from ssmd.events import Gap, GapCause, Session
+from ssmd.events import Gap, Session
 from ssmd.journal import Journal, Position, Record, encode
 
 Put = Callable[[Position, Sequence[Record]], None]
@@ -38,17 +39,11 @@ class Capture:
         self._put = put
         self._warn = warn
         self._subjects: dict[tuple[str, str | None], tuple[str, bytes]] = {}
-        self._gaps: dict[tuple[str, ...], Gap] = {}  # open ones, by their symbols
-        self._gap_count = 0
+        self.ledger = Ledger(feed)
         self.frames = 0  # from the venue
         self.bad = 0
-        self.gaps_closed = 0
         self.last_ts_recv = 0
         self.dirty = False  # the journal has something not yet forced to disk
-
-    @property
-    def gaps_open(self) -> int:
-        return len(self._gaps)
 
     def receive(self, connection: Connection, wires: Sequence[bytes], ts_recv: int) -> list[bytes]:
         """Journal and publish frames that arrived together; returns the text frames owed to the venue."""
@@ -56,6 +51,7 @@ class Capture:
         received = connection.adapter.received
         message, known = frames.message, self._subjects
         conn, n = connection.conn_bytes, connection.n
+        since = self.last_ts_recv or ts_recv
         owed: list[bytes] = []
         lines: list[bytes] = []
         records: list[Record] = []
@@ -71,7 +67,7 @@ class Capture:
             if route.owed:
                 owed.extend(route.owed)
             if route.notices:
-                for own_subject, own in self._noticed(connection, route.notices, ts_recv):
+                for own_subject, own in self._noticed(connection.conn, route.notices, since, ts_recv):
                     n += 1
                     self._own(lines, records, own_subject, message(ts_recv, conn, n, own))
         self._write(connection, n, lines, records)
@@ -80,12 +76,14 @@ class Capture:
         self.last_ts_recv = ts_recv
         return owed
 
-    def tick(self, connection: Connection, now_ns: int) -> list[bytes]:
-        """About once a second: what the adapter owes and has noticed by the passing of time alone."""
-        asked = connection.adapter.tick(now_ns) if connection.adapter is not None else None
+    def tick(self, connection: Connection, wall_ns: int, now_ns: int) -> list[bytes]:
+        """About once a second: what the adapter owes and has noticed by the passing of (wall clock) time alone."""
+        asked = connection.adapter.tick(wall_ns) if connection.adapter is not None else None
         if asked is None:
             return []
-        self._rows(connection, self._noticed(connection, asked.notices, now_ns), now_ns)
+        self._rows(
+            connection, self._noticed(connection.conn, asked.notices, self.last_ts_recv or now_ns, now_ns), now_ns
+        )
         return list(asked.owed)
 
     # ------------------------------------------------------------------------------------------- our own frames
@@ -94,62 +92,21 @@ class Capture:
         """Write a `_session` frame under the connection's numbering."""
         self._rows(connection, [(frames.SESSION, msgspec.json.encode(session))], now_ns)
 
-    def gap_opens(
-        self,
-        connection: Connection,
-        cause: GapCause,
-        start: int,
-        now_ns: int,
-        evidence: str,
-        symbols: Sequence[str] = (),
-    ) -> None:
-        """Write that frames are missing from `start` on. A gap of the same symbols that is open stays the one."""
-        row = self._open(connection, cause, start, evidence, tuple(symbols))
-        if row is not None:
-            self._rows(connection, [row], now_ns)
+    def gaps(self, connection: Connection, rows: Sequence[Gap], now_ns: int) -> None:
+        """Write what the ledger says as `_gap` frames."""
+        self._rows(connection, [(frames.GAP, msgspec.json.encode(gap)) for gap in rows], now_ns)
 
-    def gaps_close(self, connection: Connection, end: int, now_ns: int, symbols: Sequence[str] = ()) -> None:
-        """Write that the gap of these symbols has ended; no symbols: every open gap has."""
-        which = [tuple(symbols)] if symbols else list(self._gaps)
-        rows = [row for key in which if (row := self._close(connection, key, end)) is not None]
-        self._rows(connection, rows, now_ns)
-
-    def _noticed(self, connection: Connection, notices: Sequence[Notice], now_ns: int) -> list[tuple[str, bytes]]:
-        rows: list[tuple[str, bytes] | None] = []
+    def _noticed(self, conn: str, notices: Sequence[Notice], since_ns: int, now_ns: int) -> list[tuple[str, bytes]]:
+        """The rows of what an adapter noticed; what it missed was sent after `since_ns`, the last good frame."""
+        rows: list[Gap] = []
         for notice in notices:
             if notice.kind == "break":
-                rows.append(self._open(connection, notice.cause, now_ns, notice.evidence, notice.symbols))
+                rows += self.ledger.open(conn, notice.cause, since_ns, notice.evidence, notice.symbols)
             elif notice.kind == "mended":
-                rows.append(self._close(connection, notice.symbols, now_ns))
+                rows += self.ledger.close(notice.cause, now_ns, notice.symbols)
             else:
                 self._warn(notice)
-        return [row for row in rows if row is not None]
-
-    def _open(
-        self, connection: Connection, cause: GapCause, start: int, evidence: str, symbols: tuple[str, ...]
-    ) -> tuple[str, bytes] | None:
-        if symbols in self._gaps:
-            return None
-        self._gap_count += 1
-        gap = Gap(
-            f"{connection.conn}-g{self._gap_count}",
-            self.feed,
-            connection.conn,
-            list(symbols),
-            start,
-            None,
-            cause,
-            evidence,
-        )
-        self._gaps[symbols] = gap
-        return frames.GAP, msgspec.json.encode(gap)
-
-    def _close(self, connection: Connection, symbols: tuple[str, ...], end: int) -> tuple[str, bytes] | None:
-        gap = self._gaps.pop(symbols, None)
-        if gap is None:
-            return None
-        self.gaps_closed += 1
-        return frames.GAP, msgspec.json.encode(msgspec.structs.replace(gap, end=max(end, gap.start)))
+        return [(frames.GAP, msgspec.json.encode(gap)) for gap in rows]
 
     def _rows(self, connection: Connection, rows: Sequence[tuple[str, bytes]], now_ns: int) -> None:
         if not rows:

@@ -174,11 +174,13 @@ class Connector:
                 self._capture.session(connection, closed, now)
             unclosed = {}
             if before is not None:
-                self._capture.gap_opens(connection, cause, since, now, f"after {before}: {why}")
+                rows = self._capture.ledger.open(connection.conn, cause, since, f"after {before}: {why}")
+                self._capture.gaps(connection, rows, now)
             why = await self._live(connection, stop)
             now = self._clock.now_ns()
             if not stop.is_set():
-                self._capture.gap_opens(connection, "disconnect", self._capture.last_ts_recv or now, now, why)
+                last = self._capture.last_ts_recv or now
+                self._capture.gaps(connection, self._capture.ledger.open(connection.conn, "disconnect", last, why), now)
                 self._reconnects += 1
             self._say(connection, "close", frames=connection.n + 1, reason=why)
             before, cause, since = connection.conn, "disconnect", self._capture.last_ts_recv or now
@@ -195,7 +197,7 @@ class Connector:
                     connecting.cancel()
                     break
                 link = connecting.result()
-            except (Transient, TimeoutError, httpx.HTTPError) as e:
+            except (Transient, Permanent, TimeoutError, httpx.HTTPError) as e:  # even a refused key may be mended
                 self._trouble = str(e) or type(e).__name__
                 level = self._log.error if isinstance(e, Refused) and e.status in {401, 403} else self._log.warning
                 level("not connected", reason=self._trouble)
@@ -229,7 +231,7 @@ class Connector:
                 subscription={"channels": list(channels), "symbols": list(names)},
             )
             now = self._clock.now_ns()
-            self._capture.gaps_close(connection, now, now)
+            self._capture.gaps(connection, self._capture.ledger.close_all(now), now)
             self._log.info("connected", conn=connection.conn, symbols=len(names))
             return adapter.opened()
 
@@ -263,7 +265,7 @@ class Connector:
                 break
             await self._either(link.ended, 1.0)
             now = self._clock.now_ns()
-            link.send(self._capture.tick(connection, now))
+            link.send(self._capture.tick(connection, time.time_ns(), now))
             quiet = loop.time() - link.last_heard
             if quiet > silence:
                 link.abort()
@@ -291,9 +293,7 @@ class Connector:
                 request = todo.pop()
                 answer = await client.request(request.method, self._endpoint.rest + request.path, params=request.query)
                 if answer.status_code != 200:
-                    raise Transient(
-                        f"{self._endpoint.rest}{request.path} answered HTTP {answer.status_code}: {answer.text[:200]}"
-                    )
+                    raise self._venue.refusal(answer.status_code, answer.content)
                 page = self._venue.instruments_page(request, answer.content)
                 found += page.symbols
                 if page.next is not None:
@@ -309,7 +309,7 @@ class Connector:
                 continue
             try:
                 listed = set(await self._list_instruments())
-            except (Transient, httpx.HTTPError) as e:
+            except (Transient, Permanent, httpx.HTTPError) as e:
                 self._log.warning("cannot list instruments", error=str(e) or type(e).__name__)
                 continue
             new, gone = sorted(listed - self._symbols), sorted(self._symbols - listed)
@@ -414,8 +414,8 @@ class Connector:
             "catching_up": bool(publisher and publisher.catching_up),
             "journal_bytes": self._journal.total_bytes,
             "journal_segments": self._journal.segments,
-            "gaps_open": capture.gaps_open if capture else 0,
-            "gaps": capture.gaps_closed + capture.gaps_open if capture else 0,
+            "gaps_open": capture.ledger.open_count if capture else 0,
+            "gaps": capture.gaps_closed + capture.ledger.open_count if capture else 0,
             "reconnects": self._reconnects,
             "symbols": len(self._symbols),
             "last_ts_recv": capture.last_ts_recv if capture else 0,

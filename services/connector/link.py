@@ -11,7 +11,6 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ssmd.recorded_time import ClientRecordedTime, ClientRecordedTimeFactory
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
@@ -22,6 +21,7 @@ from websockets.uri import parse_uri
 
 from ssmd.clock import Clock, RecordedClock
 from ssmd.errors import Transient
+from ssmd.recorded_time import ClientRecordedTime, ClientRecordedTimeFactory
 
 OnOpen = Callable[["Link"], Sequence[bytes]]  # -> text frames to send first
 OnFrames = Callable[[Sequence[bytes], int], Sequence[bytes]]  # frames, ts_recv -> text frames owed to the venue

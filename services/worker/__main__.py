@@ -2,8 +2,7 @@
 
 import asyncio
 import sys
-
-import msgspec
+from pathlib import Path
 
 from activities.processes import Processes
 from services.worker.local import Local
@@ -39,19 +38,22 @@ def main() -> None:
             await telemetry.close()
 
     async def run_here(stop: asyncio.Event) -> None:
-        addresses = service.addresses(args.data, args.env)
-        if (
-            config.load_addresses(args.data) is None
-            and config.load_environment(addresses.environment).servers == "local"
-        ):
-            # What listens on the usual ports belongs to another data folder: its archiver must not be asked to seal.
-            addresses = msgspec.structs.replace(addresses, nats="")
+        addresses = _addresses_if_any(args.data, args.env)
         job, given = args.local
         with Processes() as processes:
             answer = await Local(steps(config.Places(args.data), addresses, processes)).run(job, given, stop)
         sys.stdout.write(answer.decode() + "\n")
 
     service.run(run_here if args.local else serve)
+
+
+def _addresses_if_any(data: Path, env: str | None) -> config.Addresses:
+    """A local job needs no platform; without one of this folder's own there is nobody to ask for a seal."""
+    config.Places(data).check()
+    environment = config.load_environment(env or "local")
+    if config.load_addresses(data) is None and environment.servers == "local":
+        return config.Addresses(environment.name, "", "", "", {}, {})
+    return service.addresses(data, env)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The command line: `ssmd --help` lists what can be done."""
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -43,7 +45,22 @@ def version() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; never returns. What goes wrong is one sentence on stderr, and an exit code."""
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if "temporalio" in sys.modules:
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> None:
+    """End without the interpreter's own end, which temporalio's threads can block for ever.
+
+    A call to Temporal that is answered just then waits for the interpreter, and the interpreter for it: seen in one of
+    four runs of `ssmd up`, temporalio 1.35; https://github.com/temporalio/sdk-python/issues/300.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -55,9 +72,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _say(str(e), EXIT_ERROR)
     except (typer.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        _forget_stdout()
-        return 0
+    except SystemExit as e:  # Click's way to end when the reader of our output (head, less) has seen enough
+        return e.code if isinstance(e.code, int) else EXIT_ERROR
     except Exception as e:
         if not hasattr(e, "format_message"):  # what Click raises when it is called wrongly
             raise
@@ -67,8 +83,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _misused(error: Any) -> int:
     """A command line that is no command of ours: one sentence, and where the help is."""
-    context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
+    context: Any = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
         typer.echo(context.get_help())
         return EXIT_ERROR
     told = " ".join(error.format_message().split()).rstrip(".")
@@ -78,10 +94,3 @@ def _misused(error: Any) -> int:
 def _say(sentence: str, code: int) -> int:
     typer.echo(f"error: {' '.join(sentence.split())}", err=True)
     return code
-
-
-def _forget_stdout() -> None:
-    """Let the interpreter's last flush go nowhere, instead of into the closed pipe."""
-    import os  # noqa: PLC0415
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -37,6 +37,8 @@ def query(
 
     Example: ssmd query "select symbol, count(*) from trades group by all"
     """
+    if not sql.strip():
+        raise Permanent('there is no SQL to run: try `ssmd query "from trades limit 5"`')
     if format_ == "parquet" and output is None and sys.stdout.isatty():
         raise Permanent("parquet is not for the eye: name a file with --output, or pipe it on")
     if not data.is_dir():
@@ -98,10 +100,12 @@ def _into(output: Path, answer: "Rows", format_: Format) -> None:
     durable.replace_by(output, lambda file: rows.write(answer, format_, file, terminal=False))
 
 
-def _errors() -> type[Exception]:
+def _errors() -> tuple[type[Exception], ...]:
     import duckdb  # noqa: PLC0415
 
-    return duckdb.Error
+    from ssmd.cli import rows  # noqa: PLC0415
+
+    return duckdb.Error, rows.Interrupted
 
 
 def _refusal(error: Exception) -> Permanent:

@@ -23,6 +23,10 @@ NUMERIC = ("DECIMAL", "BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "FLOAT", "SMALLI
 _EXACT = msgspec.json.Encoder(decimal_format="number")
 
 
+class Interrupted(Exception):
+    """The query failed after its first rows; the message is DuckDB's."""
+
+
 class Rows:
     """An answer's columns, and its rows a batch at a time; the first batch is there already."""
 
@@ -31,12 +35,19 @@ class Rows:
         self.types = [str(kind) for kind in relation.types]
         self._reader: pa.RecordBatchReader = relation.to_arrow_reader(batch_rows)
         self.schema = self._reader.schema
-        self._first = next(self._reader, None)
+        self._first = self._next()
 
     def batches(self) -> Iterator["pa.RecordBatch"]:
-        if self._first is not None:
-            yield self._first
-            yield from self._reader
+        batch = self._first
+        while batch is not None:
+            yield batch
+            batch = self._next()
+
+    def _next(self) -> "pa.RecordBatch | None":
+        try:
+            return next(self._reader, None)
+        except OSError as e:  # what Arrow makes of an error in the query
+            raise Interrupted(str(e)) from e
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         for batch in self.batches():

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ssmd import archive, jobs
+from ssmd import archive, frames, jobs
 from ssmd.errors import Permanent
 from ssmd.up.proof import Proof
 from ssmd.up.status import duration, size
@@ -63,19 +63,15 @@ class Summary:
 
     def _feed(self, name: str) -> Iterator[str]:
         told = self.feeds.get(name, FeedSummary())
-        state = next((f for f in self._watch.snapshot(time.monotonic()).feeds if f.name == name), None)
+        manifests = self._manifests(name, told)
         if told.proof is not None:
             yield f"{name}: {_proved(told.proof)}"
             yield "  per channel: " + ", ".join(f"{c} {k:,}" for c, k in told.proof.channels.items())
-        elif state is not None:
-            yield f"{name}: {state.frames:,} frames received"
+        else:
+            yield f"{name}: {self._archived(manifests):,} frames archived"
             yield from self._unfinished(name)
-        manifests = self._manifests(name, told)
-        if told.proof is None and manifests:
-            counts = sum((Counter(m.counts) for m in manifests), Counter[str]())
-            days = ", ".join(f"{m.date} {m.frames:,}" for m in manifests)
-            yield f"  archive of these days, earlier runs included: {days}"
-            yield "  per channel: " + ", ".join(f"{c} {k:,}" for c, k in counts.most_common())
+            for m in manifests:
+                yield f"  {m.date} in all: " + ", ".join(f"{c} {k:,}" for c, k in Counter(m.counts).most_common())
         gaps, holes = sum(len(m.gaps) for m in manifests), sum(not m.whole for m in manifests)
         if manifests:
             yield f"  gaps in the ledger: {gaps}" + (f"; {holes} days have unexplained holes" if holes else "")
@@ -91,6 +87,11 @@ class Summary:
             process = self._watch.processes.get(f"{kind}-{feed}")
             if process is not None and process.last_exit != 0:
                 yield f"  the {kind} did not end by itself: {left}, and the next `ssmd up` archives them"
+
+    def _archived(self, manifests: list[archive.Manifest]) -> int:
+        """Frames of the connections that this run opened, our own rows included."""
+        opened = int(self._began * 1000)
+        return sum(c.frames for m in manifests for c in m.connections if frames.opened_ms(c.conn) >= opened)
 
     def _manifests(self, feed: str, told: FeedSummary) -> list[archive.Manifest]:
         """Of the days rolled up, or of those that were written to since the start."""

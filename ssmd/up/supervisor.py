@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import time
@@ -29,7 +30,7 @@ EXIT_MISSING = 1  # frames that were sent are not in the archive
 EXIT_INTERRUPTED = 130
 # When each must have stopped, in seconds after Ctrl-C: all of it in under 10. Whoever needs longer is killed, which
 # loses nothing: the journal is the truth until frames are archived.
-STOP_BY = {"worker": 4.0, "connector": 5.0, SIMULATOR: 6.5, "temporal": 7.0, "archiver": 8.5, "nats": 9.5}
+STOP_BY = {"worker": 4.0, "connector": 6.0, SIMULATOR: 8.0, "temporal": 7.0, "archiver": 8.8, "nats": 9.6}
 ANSWER_SECONDS = 30.0  # for a service's first answer; measured: 0.4 to 1.5 s on two busy cores
 
 PartsOf = Callable[[Wanted, Mapping[str, ports.Chosen], Mapping[str, tuple[str, Path]]], list[Part]]
@@ -66,6 +67,8 @@ class Up:
             for port in chosen.values():
                 if port.replaced:
                     self.watch.tell(f"port {port.usual} is taken: {port.name} listens on {port.port} instead")
+            for source in self.wanted.sources:
+                plan.truth_path(self.places, source.name).unlink(missing_ok=True)  # an earlier run's
             durable.replace(config.addresses_path(self.wanted.data), _pretty(addresses))
             summary = Summary(self.wanted, self.watch, began)
             try:
@@ -87,6 +90,8 @@ class Up:
             await asyncio.gather(showing, return_exceptions=True)
             await self.watch.close()
             display.close()
+            if self._failed.done():
+                self._failed.exception()  # a part that failed while stopping changes nothing any more
 
     async def _until_the_end(self, addresses: config.Addresses, summary: Summary, showing: "asyncio.Task[None]") -> int:
         """Run the script until it ends, someone interrupts, or a part cannot go on."""
@@ -106,10 +111,10 @@ class Up:
 
     async def _script(self, addresses: config.Addresses, summary: Summary) -> int:
         await self._start_all(addresses)
+        self.watch.temporal = await self._temporal_client(addresses)
         await self._all_ready()
         summary.ready_seconds = self.watch.snapshot(time.monotonic()).seconds
         self.watch.doing = "ready"
-        self.watch.temporal = await self._temporal_client(addresses)
         if self.wanted.once:
             await Once(self, summary, addresses.temporal).run()
             return EXIT_MISSING if summary.missing else 0
@@ -117,14 +122,18 @@ class Up:
         return 0
 
     async def _temporal_client(self, addresses: config.Addresses) -> "Client":
-        from temporalio.client import Client  # noqa: PLC0415 - 0.3 s, and needs the server anyway
+        from temporalio.client import Client  # noqa: PLC0415 - 0.2 s, and needs the server anyway
 
+        _quiet_temporal()
         return await Client.connect(addresses.temporal, namespace=self.wanted.environment.temporal.namespace, lazy=True)
 
     async def _all_ready(self) -> None:
-        while not all(self.watch.ready(part) for part in self.parts):
-            self.watch.doing = "starting: " + ", ".join(p.name for p in self.parts if not self.watch.ready(p))
-            await asyncio.sleep(0.1)
+        """A real venue may be away for hours: its connector goes on trying, and nothing here waits for it."""
+        simulated = {source.name for source in self.wanted.sources if source.simulated}
+        awaited = [part for part in self.parts if part.kind != "connector" or part.feed in simulated]
+        while waiting := [part.name for part in awaited if not self.watch.ready(part)]:
+            self.watch.doing = f"starting: {', '.join(waiting)}"
+            await self.watch.next_round()
 
     async def _show(self, display: Display) -> None:
         while True:
@@ -167,6 +176,7 @@ class Up:
         if part.kind == "nats":
             await servers.nats_ready(self.chosen["nats-monitor"].port)
         elif part.kind == "temporal":
+            _quiet_temporal()
             await servers.temporal_ready(addresses.temporal, self.wanted.environment.temporal.namespace)
         else:
             await self._first_answer(part)
@@ -207,6 +217,7 @@ class Up:
         """Each part before what it needs; whatever has not ended after its time is killed."""
         self._stopping = True
         self.watch.doing = "stopping"
+        self.watch.temporal = None  # it will not answer much longer
         stopped = {part.name: asyncio.Event() for part in self.parts}
         began = time.monotonic()
 
@@ -266,6 +277,14 @@ def where(wanted: Wanted, addresses: config.Addresses) -> tuple[tuple[str, str],
     told += [(f"{name} (simulated)", address.ws) for name, address in addresses.feeds.items()]
     told += [("data", str(wanted.data))]
     return tuple(told)
+
+
+@functools.cache
+def _quiet_temporal() -> None:
+    """Its client would write warnings over the status; what is wrong with Temporal shows there anyway."""
+    from temporalio.runtime import Runtime, TelemetryConfig  # noqa: PLC0415
+
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=None)), error_if_already_set=False)
 
 
 def _variables() -> dict[str, str]:

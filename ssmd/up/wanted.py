@@ -1,7 +1,9 @@
 """What `ssmd up` was asked for, checked whole before anything is written or started."""
 
 import gzip
+import importlib
 import os
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -164,11 +166,24 @@ def _source(environment: config.Environment, name: str) -> Source:
 def _check_keys(environment: config.Environment, sources: Sequence[Source], data: Path) -> None:
     for source in sources:
         if source.plan.key is not None and not source.simulated:
-            source.plan.key.load(data)
+            _check_key(source, source.plan.key, data)
         elif source.plan.key is None and source.feed.at(date.today()).signed:
             raise Permanent(
                 f"environment {environment.name}: feed {source.name} needs a key: give its `key: {{id: …, secret: …}}`"
             )
+
+
+def _check_key(source: Source, reference: config.KeyReference, data: Path) -> None:
+    """Let the venue look at it, so that a wrong key is refused before anything is started."""
+    key_id, secret = reference.load(data)
+    application = str(config.application_folder())
+    if application not in sys.path:  # a venue's folder is found by its name, and is not in our wheel
+        sys.path.insert(0, application)
+    venue = importlib.import_module(f"exchanges.{source.feed.venue}").venue
+    try:
+        venue.key(key_id, secret)
+    except Permanent as e:
+        raise Permanent(f"key reference {reference.secret}: {e}") from None
 
 
 def _check_replay(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ASK_SECONDS = 1.0
 RATE_SECONDS = 5.0  # frames per second are the mean over so long
 EVENTS_MAX = 50
+SETTLE_SECONDS = 5.0  # what a process lacks right after its start is no problem yet
 Figures = Mapping[str, Any]
 
 
@@ -64,7 +65,7 @@ class Watch:
         self._started = started
         self._heard: dict[str, _Heard] = {}
         self._frames: dict[str, Total] = {}
-        self._archived: dict[str, Total] = {}
+        self._days: dict[str, dict[str, int]] = {}  # per feed: frames of each day, as the archiver last said
         self._rates: dict[str, deque[tuple[float, int]]] = {}
         self._events: deque[Event] = deque(maxlen=EVENTS_MAX)
         self._memory: dict[str, int] = {}
@@ -97,6 +98,11 @@ class Watch:
         heard = self._heard.get(part.name)
         return heard is not None and heard.answers
 
+    def hear(self, name: str, status: Figures) -> None:
+        """What a part says at /status."""
+        heard = self._heard.setdefault(name, _Heard())
+        heard.status, heard.answers = status, True
+
     def forget(self, name: str) -> None:
         """What a part said before it ended says nothing of the next one."""
         self._heard.pop(name, None)
@@ -128,10 +134,9 @@ class Watch:
             ready = await self._client.get(f"{base}/ready")
             status = await self._client.get(f"{base}/status")
             verdict = msgspec.json.decode(ready.content)
-            heard.status = msgspec.json.decode(status.content)
+            self.hear(part.name, msgspec.json.decode(status.content))
             heard.ready = ready.status_code == httpx.codes.OK
             heard.problems = tuple(verdict.get("problems", ()))
-            heard.answers = True
             process.was_ready |= heard.ready
         except (httpx.HTTPError, msgspec.DecodeError, AttributeError):
             heard.answers = False
@@ -171,15 +176,16 @@ class Watch:
     def _feed(self, feed: str, now: float) -> FeedState:
         connector, archiver = self.status("connector", feed), self.status("archiver", feed)
         frames = self._frames.setdefault(feed, Total())
-        archived = self._archived.setdefault(feed, Total())
-        received = frames.now(int(connector.get("frames", frames.last)))
+        archived = self._archived(feed, archiver)
+        # A connector that was killed took with it the count of its last second; what is archived was received.
+        received = max(archived, frames.now(int(connector.get("frames", frames.last))))
         tape = self.status(SIMULATOR, feed).get("tape") or {}
         return FeedState(
             name=feed,
             connected=connector.get("connected"),
             frames=received,
             frames_per_second=self._rate(feed, now, received),
-            archived=archived.now(int(archiver.get("archived", archived.last))),
+            archived=archived,
             lag_ms=archiver.get("lag_ms"),
             gaps_open=int(connector.get("gaps_open", 0)),
             gaps=int(connector.get("gaps", 0)),
@@ -188,6 +194,13 @@ class Watch:
             tape_sent=tape.get("sent"),
             tape_frames=tape.get("frames"),
         )
+
+    def _archived(self, feed: str, archiver: Figures) -> int:
+        """Frames committed since the start: counted by day, which survives a restart of the archiver."""
+        days = self._days.setdefault(feed, {})
+        days.update({day["date"]: day["frames"] for day in archiver.get("days", ())})
+        before = self.days_before.get(feed, {})
+        return sum(frames - before.get(date, 0) for date, frames in days.items())
 
     def _rate(self, feed: str, now: float, frames: int) -> float:
         seen = self._rates.setdefault(feed, deque())
@@ -209,7 +222,8 @@ class Watch:
                 state = "starting"
             elif not self.answers(part):
                 state = "silent"
-            problem = self.problems(part) if process.was_ready else ""
+            settled = process.was_ready or time.monotonic() - process.started_at > SETTLE_SECONDS
+            problem = self.problems(part) if settled else ""
         memory = self._memory.get(part.name, 0)
         return ProcessState(part.name, state, process.pid, memory, process.peak_bytes, process.restarts, problem)
 

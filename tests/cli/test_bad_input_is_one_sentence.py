@@ -129,6 +129,32 @@ def test_broken_yaml_is_named_with_file_and_line(tmp_path: Path) -> None:
         assert listing(tmp_path / "here") == set()
 
 
+@pytest.mark.parametrize(
+    ("pem", "sentence"),
+    [
+        (None, "cannot read"),
+        (b"not a key", "is no private key in PEM form"),
+        (b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n", "private key"),
+    ],
+)
+def test_a_key_that_is_none_is_refused_and_not_shown(pem: bytes | None, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "home" / ".kalshi").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    if pem is not None:
+        (tmp_path / "home" / ".kalshi" / "private-key.pem").write_bytes(pem)
+    known = dict(os.environ) | {"HOME": str(tmp_path / "home"), "KALSHI_API_KEY_ID": "some-id"}
+    command = [str(SSMD), "up", "--env", "kalshi-live"]
+    ended = subprocess.run(
+        command, cwd=tmp_path / "here", env=known, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "file:~/.kalshi/private-key.pem" in ended.stderr
+    assert sentence in ended.stderr
+    assert "c2VjcmV0" not in ended.stderr
+    assert listing(tmp_path / "here") == set(), "nothing may be written"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_is_not_ours_to_write_is_refused(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o555)

@@ -52,9 +52,8 @@ def check_answers(data: Path, recording: Recording) -> None:
     }
     for table, expected in counts.items():
         assert query(data, f"select count(*) as n from {table}") == [{"n": expected}]
-    last = max(
-        row["t"] for table in ("book_deltas", "book_snapshots") for row in query(data, f"select max(ts_recv) t from {table}")
-    )
+    both = "select ts_recv from book_deltas union all select ts_recv from book_snapshots"
+    last = query(data, f"select max(ts_recv) as t from ({both})")[0]["t"]
     for symbol, book in recording.books.items():
         rows = query(data, f"select side, price, size from book_at('{symbol}', {last})")
         found: dict[str, dict[Decimal, Decimal]] = {"bid": {}, "ask": {}}

@@ -39,8 +39,8 @@ def test_an_appender_is_cut_to_what_was_committed(tmp_path: Path) -> None:
 
 
 def test_a_folder_has_one_owner(tmp_path: Path) -> None:
-    with durable.Lock(tmp_path, "archiver kalshi"):
-        with pytest.raises(Permanent, match=rf"already in use by archiver kalshi \(process {os.getpid()}\)"):
-            durable.Lock(tmp_path, "another").__enter__()
+    refused = pytest.raises(Permanent, match=rf"already in use by archiver kalshi \(process {os.getpid()}\)")
+    with durable.Lock(tmp_path, "archiver kalshi"), refused:
+        durable.Lock(tmp_path, "another").__enter__()
     with durable.Lock(tmp_path, "another"):
         pass

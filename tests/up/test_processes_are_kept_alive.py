@@ -20,7 +20,7 @@ def python(code: str, log: Path, told: list[str]) -> Process:
 
 async def until(true, seconds: float = 5.0) -> None:  # type: ignore[no-untyped-def]
     async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - what is waited for is another process
+        while not true():
             await asyncio.sleep(0.01)
 
 

@@ -36,7 +36,7 @@ async def test_both_are_ready_in_seconds_and_gone_within_ten(tmp_path: Path) -> 
     began = time.monotonic()
     running = asyncio.create_task(up.run())
     async with asyncio.timeout(30):
-        while up.watch.doing != "ready":  # noqa: ASYNC110 - seen from outside
+        while up.watch.doing != "ready":
             await asyncio.sleep(0.05)
     ready_seconds = time.monotonic() - began
     addresses = config.load_addresses(tmp_path / "data")
@@ -62,7 +62,7 @@ async def test_what_temporal_knows_survives_a_restart(tmp_path: Path) -> None:
         up = Up(local_run(tmp_path / "data"), fakes.Seen, only_servers)
         running = asyncio.create_task(up.run())
         async with asyncio.timeout(30):
-            while up.watch.doing != "ready":  # noqa: ASYNC110 - seen from outside
+            while up.watch.doing != "ready":
                 await asyncio.sleep(0.05)
         addresses = config.load_addresses(tmp_path / "data")
         assert addresses is not None
@@ -70,7 +70,7 @@ async def test_what_temporal_knows_survives_a_restart(tmp_path: Path) -> None:
         assert (await client.count_workflows()).count == expected
         await client.start_workflow("Nothing", id=f"nothing/{expected}", task_queue="nobody")
         async with asyncio.timeout(10):
-            while (await client.count_workflows()).count != expected + 1:  # noqa: ASYNC110 - visibility is a moment behind
+            while (await client.count_workflows()).count != expected + 1:
                 await asyncio.sleep(0.1)
         os.kill(os.getpid(), signal.SIGTERM)
         await running

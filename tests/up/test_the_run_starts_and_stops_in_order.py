@@ -29,7 +29,7 @@ def alive(pid: int) -> bool:
 
 async def ready(up: Up) -> None:
     async with asyncio.timeout(20):
-        while up.watch.doing != "ready":  # noqa: ASYNC110 - seen from outside
+        while up.watch.doing != "ready":
             await asyncio.sleep(0.02)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from exchanges.kalshi import venue
 from exchanges.kalshi.adapter import ANSWER_NS, ATTEMPTS_MAX, KalshiAdapter
+from exchanges.kalshi.messages import CONTROL_TYPES
 from exchanges.port import Notice, Received, Subscription
 from ssmd import frames
 
@@ -39,9 +40,7 @@ def _error(code: int, **fields: object) -> bytes:
     return _frame(type="error", msg={"code": code, "msg": "said so"}, **fields)
 
 
-def _live(
-    *markets: str, channels: tuple[str, ...] = ("orderbook_delta", "trade"), room: int = 256
-) -> KalshiAdapter:
+def _live(*markets: str, channels: tuple[str, ...] = ("orderbook_delta", "trade"), room: int = 256) -> KalshiAdapter:
     """An adapter whose subscriptions are acknowledged: books on sid 1, trades of all markets on sid 2."""
     adapter = KalshiAdapter(Subscription(channels, markets, room))
     for number, text in enumerate(adapter.opened(), 1):
@@ -194,14 +193,23 @@ def test_what_is_no_message_is_quarantined_with_a_reason(wire: bytes, reason: st
 
 
 _TICKERS = st.sampled_from(["A", "B", "", "KX\u00e9", "x" * 300])
+
+
+def test_text_that_is_not_utf_8_is_found_on_a_known_route_too() -> None:
+    adapter = _live("A")
+    adapter.received(_trade(1), 0)
+    told = adapter.received(b'{"type":"trade","sid":2,"seq":2,"msg":{"market_ticker":"A","x":"\xff"}}', 0)
+    assert told.bad is not None and told.bad.startswith("not UTF-8") and not told.json
+    accented = '{"type":"trade","sid":2,"seq":3,"msg":{"market_ticker":"A","x":"é"}}'.encode()
+    assert adapter.received(accented, 0) == Received("trade", "A")
+
+
+_KINDS = ("orderbook_delta", "orderbook_snapshot", "trade", "ticker", "event_lifecycle", *sorted(CONTROL_TYPES), "new")
 _ENVELOPE = st.fixed_dictionaries(
     {},
     optional={
         "type": st.one_of(
-            st.sampled_from(
-                ["orderbook_delta", "orderbook_snapshot", "trade", "ticker", "event_lifecycle", "subscribed", "ok"]
-                + ["unsubscribed", "error", "new"]
-            ),
+            st.sampled_from(_KINDS),
             st.integers(),
             st.none(),
         ),
@@ -390,9 +398,9 @@ def test_a_terminal_error_of_trades_is_mended_by_the_new_acknowledgement() -> No
     assert [(n.kind, n.symbols) for n in told.notices] == [("break", ())]
     (anew,) = _commands(told.owed)
     assert anew["params"] == {"channels": ["trade"]}
-    assert _kinds(adapter.received(_frame(id=anew["id"], type="subscribed", msg={"channel": "trade", "sid": 5}), 0)) == [
-        "mended"
-    ]
+    assert _kinds(
+        adapter.received(_frame(id=anew["id"], type="subscribed", msg={"channel": "trade", "sid": 5}), 0)
+    ) == ["mended"]
 
 
 def test_a_terminal_error_without_a_sid_asks_which_subscriptions_live() -> None:

@@ -12,6 +12,7 @@ from exchanges.port import Notice, Record, Simulation, Subscription
 
 SECOND = 1_000_000_000
 NOW = 1_786_410_915_579_000_000
+CHANNELS = ("orderbook_delta", "trade", "ticker", "market_lifecycle_v2")
 MARKETS = tuple(f"KXM-26-T{k}" for k in range(10))
 
 
@@ -65,13 +66,15 @@ def simulator() -> KalshiSimulator:
 
 
 def _subscription(**more: int) -> Subscription:
-    return Subscription(("orderbook_delta", "trade", "ticker", "market_lifecycle_v2"), MARKETS, **more)
+    return Subscription(CHANNELS, MARKETS, **more)
 
 
 def test_a_generated_market_is_followed_without_a_notice() -> None:
     s = KalshiSimulator(Simulation(seed=3, markets=8, frames_per_second=2000))
     s.generate(NOW)
-    talk = Talk(s, Subscription(("orderbook_delta", "trade", "ticker", "market_lifecycle_v2"), tuple(s.exchange.markets)))
+    talk = Talk(
+        s, Subscription(("orderbook_delta", "trade", "ticker", "market_lifecycle_v2"), tuple(s.exchange.markets))
+    )
     known = set(s.exchange.markets)
     for step in range(1, 700):
         for record in s.generate(NOW + step * SECOND // 10):

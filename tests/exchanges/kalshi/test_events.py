@@ -1,5 +1,6 @@
 """Frames say the same to live and to past: each grammar gives exact values, in the venue's digits."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ FIXTURES = Path(__file__).parents[3] / "exchanges" / "kalshi" / "fixtures" / "ws
 
 def _lines(name: str) -> list[bytes]:
     return (FIXTURES / name).read_bytes().splitlines()
+
+
+def _frame(kind: str, message: object) -> bytes:
+    return json.dumps({"type": kind, "sid": 1, "seq": 1, "msg": message}).encode()
 
 
 def test_the_grammar_is_chosen_by_date() -> None:
@@ -93,10 +98,12 @@ def test_integer_cents_become_dollars() -> None:
             "5d937db7-0c71-43cb-0b60-b56a4387af64",
         )
     ]
-    trade = b'{"type":"trade","sid":1,"seq":1,"msg":{"market_ticker":"M","yes_price":7,"no_price":93,"count":12,"taker_side":"no","ts":1700000000}}'
-    assert list(CENTS("trade", trade)) == [Trade("M", 1_700_000_000_000_000_000, "0.07", "12", "sell", None)]
-    book = b'{"type":"orderbook_snapshot","sid":1,"seq":1,"msg":{"market_ticker":"M","yes":[[8,300],[22,333]],"no":[[54,20],[56,146]]}}'
-    assert list(CENTS("orderbook_snapshot", book)) == [
+    trade = {"market_ticker": "M", "yes_price": 7, "no_price": 93, "count": 12, "taker_side": "no", "ts": 1_700_000_000}
+    assert list(CENTS("trade", _frame("trade", trade))) == [
+        Trade("M", 1_700_000_000_000_000_000, "0.07", "12", "sell", None)
+    ]
+    book = {"market_ticker": "M", "yes": [[8, 300], [22, 333]], "no": [[54, 20], [56, 146]]}
+    assert list(CENTS("orderbook_snapshot", _frame("orderbook_snapshot", book))) == [
         BookSnapshot("M", None, [("0.22", "333"), ("0.08", "300")], [("0.44", "146"), ("0.46", "20")])
     ]
     delta = b'{"type":"orderbook_delta","sid":1,"seq":2,"msg":{"market_ticker":"M","price":96,"delta":-54,"side":"no"}}'
@@ -104,11 +111,21 @@ def test_integer_cents_become_dollars() -> None:
 
 
 def test_dollars_win_over_cents_unless_empty() -> None:
-    delta = b'{"type":"orderbook_delta","sid":1,"seq":2,"msg":{"market_ticker":"M","price":96,"price_dollars":"%b","delta":-54,"delta_fp":"%b","side":"yes"}}'
-    assert CENTS("orderbook_delta", delta % (b"0.9650", b"-54.20"))[0] == BookDelta("M", None, "bid", "0.9650", None, "-54.20")
-    assert CENTS("orderbook_delta", delta % (b"", b""))[0] == BookDelta("M", None, "bid", "0.96", None, "-54")
-    book = b'{"type":"orderbook_snapshot","sid":1,"seq":1,"msg":{"market_ticker":"M","yes":[[8,300]],"yes_dollars":[["0.0800",300]],"no":null}}'
-    assert CENTS("orderbook_snapshot", book)[0] == BookSnapshot("M", None, [("0.0800", "300")], [])
+    delta = {
+        "market_ticker": "M",
+        "price": 96,
+        "price_dollars": "0.9650",
+        "delta": -54,
+        "delta_fp": "-54.20",
+        "side": "yes",
+    }
+    (event,) = CENTS("orderbook_delta", _frame("orderbook_delta", delta))
+    assert event == BookDelta("M", None, "bid", "0.9650", None, "-54.20")
+    (event,) = CENTS("orderbook_delta", _frame("orderbook_delta", {**delta, "price_dollars": "", "delta_fp": ""}))
+    assert event == BookDelta("M", None, "bid", "0.96", None, "-54")
+    book = {"market_ticker": "M", "yes": [[8, 300]], "yes_dollars": [["0.0800", 300]], "no": None}
+    (event,) = CENTS("orderbook_snapshot", _frame("orderbook_snapshot", book))
+    assert event == BookSnapshot("M", None, [("0.0800", "300")], [])
 
 
 def test_books_come_out_on_the_yes_scale_best_first() -> None:
@@ -159,23 +176,32 @@ def test_lifecycle_keeps_the_venues_words() -> None:
         '{"market_ticker":"KXMLBSPREAD-26JUL191605WSHATH-ATH4","determination_ts":1784501722,"result":"no",'
         '"settlement_value":"0.0000","event_type":"determined"}',
     )
-    made = b'{"type":"event_lifecycle","sid":1,"seq":3,"msg":{"event_ticker":"KXA-26","title":"Caf\xc3\xa9?","strike_date": 5}}'
-    assert DOLLARS("event_lifecycle", made)[0] == Status(
-        "KXA-26", None, "event_lifecycle", '{"event_ticker":"KXA-26","title":"Café?","strike_date": 5}'
-    )
+    words = '{"event_ticker":"KXA-26","title":"Café?","strike_date": 5}'
+    made = b'{"type":"event_lifecycle","sid":1,"seq":3,"msg":%b}' % words.encode()
+    assert DOLLARS("event_lifecycle", made)[0] == Status("KXA-26", None, "event_lifecycle", words)
 
 
-def test_time_is_the_venues_finest() -> None:
-    trade = b'{"type":"trade","msg":{"market_ticker":"M","trade_id":"t","yes_price_dollars":"0.5","count_fp":"1.00","taker_side":"yes"%b}}'
-    assert DOLLARS("trade", trade % b',"ts":1786410916,"ts_ms":1786410916130')[0].ts_event == 1_786_410_916_130_000_000
-    assert DOLLARS("trade", trade % b',"ts":1786410916')[0].ts_event == 1_786_410_916_000_000_000
-    assert DOLLARS("trade", trade % b"")[0].ts_event is None
+_TRADE = {"market_ticker": "M", "trade_id": "t", "yes_price_dollars": "0.5000", "count_fp": "1.00", "taker_side": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("times", "ts_event"),
+    [
+        ({"ts": 1_786_410_916, "ts_ms": 1_786_410_916_130}, 1_786_410_916_130_000_000),
+        ({"ts": 1_786_410_916}, 1_786_410_916_000_000_000),
+        ({"ts": "2026-08-11T01:15:15.566273Z", "ts_ms": 1_786_410_915_566}, 1_786_410_915_566_273_000),
+        ({}, None),
+    ],
+)
+def test_time_is_the_venues_finest(times: dict[str, object], ts_event: int | None) -> None:
+    assert DOLLARS("trade", _frame("trade", {**_TRADE, **times}))[0].ts_event == ts_event
 
 
 def test_the_taker_is_named_by_the_newer_field_first() -> None:
-    trade = b'{"type":"trade","msg":{"market_ticker":"M","trade_id":"t","yes_price_dollars":"0.5","count_fp":"1.00","taker_side":"%b","taker_outcome_side":"no"}}'
-    assert DOLLARS("trade", trade % b"yes")[0].side == "sell"
-    assert DOLLARS("trade", trade.replace(b',"taker_outcome_side":"no"', b"") % b"")[0].side is None
+    (trade,) = DOLLARS("trade", _frame("trade", {**_TRADE, "taker_outcome_side": "no"}))
+    assert isinstance(trade, Trade) and trade.side == "sell"
+    (trade,) = DOLLARS("trade", _frame("trade", {**_TRADE, "taker_side": ""}))
+    assert isinstance(trade, Trade) and trade.side is None
 
 
 @pytest.mark.parametrize("channel", ["control", "_session", "_gap"])
@@ -191,7 +217,11 @@ def test_channels_without_events_give_none(channel: str) -> None:
         ("trade", b'{"type":"trade","x":' + b"[" * 100_000, "not JSON"),
         ("trade", b'{"type":"trade"}', "msg"),
         ("trade", b'{"type":"ticker","msg":{}}', "type"),
-        ("trade", b'{"type":"trade","msg":{"market_ticker":"M","trade_id":"t","count_fp":"1.00"}}', "yes_price_dollars"),
+        (
+            "trade",
+            b'{"type":"trade","msg":{"market_ticker":"M","trade_id":"t","count_fp":"1.00"}}',
+            "yes_price_dollars",
+        ),
         (
             "trade",
             b'{"type":"trade","msg":{"market_ticker":"M","trade_id":"t","yes_price_dollars":"NaN","count_fp":"1.00"}}',

@@ -47,7 +47,9 @@ def test_status_events_and_trades_are_read() -> None:
     assert keys[0].scopes == ["read", "write"]
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"markets":3}', b'{"markets":[{"title":"no ticker"}]}', b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b'{"markets":3}', b'{"markets":[{"title":"no ticker"}]}', b"\xff"]
+)
 def test_an_answer_that_is_no_listing_is_unparsable(body: bytes) -> None:
     with pytest.raises(Unparsable):
         venue.instruments_page(Request("GET", "/markets"), body)

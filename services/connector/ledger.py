@@ -1,0 +1,49 @@
+"""The gap ledger of one feed while it is captured: which gaps are open, and the rows that open and close them."""
+
+import msgspec
+
+from ssmd.events import Gap, GapCause
+
+Key = tuple[str, tuple[str, ...]]
+OUTAGES: frozenset[GapCause] = frozenset({"disconnect", "restart"})  # one is under way or none, whatever began it
+
+
+def _key(cause: GapCause, symbols: tuple[str, ...]) -> Key:
+    return ("outage" if cause in OUTAGES else cause, symbols)
+
+
+class Ledger:
+    """Open gaps by cause and instruments. What it returns is to be written down as `_gap` frames."""
+
+    def __init__(self, feed: str) -> None:
+        self._feed = feed
+        self._open: dict[Key, Gap] = {}
+        self._count = 0
+        self.closed = 0
+
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
+
+    def open(self, conn: str, cause: GapCause, start: int, evidence: str, symbols: tuple[str, ...] = ()) -> list[Gap]:
+        """Frames are missing from `start` (ns) on. Nothing new if such a gap is open already."""
+        key = _key(cause, symbols)
+        if key in self._open:
+            return []
+        self._count += 1
+        gap = Gap(f"{conn}-g{self._count}", self._feed, conn, list(symbols), start, None, cause, evidence)
+        self._open[key] = gap
+        return [gap]
+
+    def close(self, cause: GapCause, end: int, symbols: tuple[str, ...] = ()) -> list[Gap]:
+        """Nothing is missing after `end`; nothing to write if no such gap is open."""
+        gap = self._open.pop(_key(cause, symbols), None)
+        if gap is None:
+            return []
+        self.closed += 1
+        return [msgspec.structs.replace(gap, end=max(end, gap.start))]
+
+    def close_all(self, end: int) -> list[Gap]:
+        """A new connection starts everything afresh: every open gap ends."""
+        gaps = list(self._open.values())
+        return [row for gap in gaps for row in self.close(gap.cause, end, tuple(gap.symbols))]
