@@ -131,12 +131,15 @@ def _table(table: str, lake: Path, files: Iterable[tuple[tables.LakeDay, tables.
     if not paths:
         return None
     # feed and date come from the path as well, so conditions on them leave files unopened.
+    # A gap is written when it opens and again when it closes: what counts is the latest of its rows.
+    only = "QUALIFY row_number() OVER (PARTITION BY gap ORDER BY ts_recv DESC, n DESC) = 1" if table == "gaps" else ""
     return f"""
         SELECT {", ".join(_columns(table))}
         FROM read_parquet(
             {_list(paths)},
             union_by_name = true, hive_partitioning = true, hive_types = {{'feed': VARCHAR, 'date': DATE}}
-        )"""  # noqa: S608 - paths that our manifests name, quoted
+        )
+        {only}"""  # noqa: S608 - paths that our manifests name, quoted
 
 
 def _columns(table: str) -> dict[str, str]:

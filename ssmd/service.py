@@ -9,16 +9,19 @@ so a service of a running platform can be started again by hand with `--data` al
 import argparse
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 
 from ssmd import config
 from ssmd.durable import DiskFailed
 from ssmd.errors import Permanent, SsmdError
+from ssmd.leave import leave
 
 EXIT_INPUT = 2
 EXIT_DISK = 74  # EX_IOERR: its supervisor knows that starting again needs space, not luck
@@ -46,7 +49,7 @@ def addresses(data: Path, env: str | None) -> config.Addresses:
     """Where everything listens: as the running `ssmd up` says, or, if its servers are elsewhere, the environment."""
     config.Places(data).check()
     running = config.load_addresses(data)
-    if running is not None and env in {None, running.environment}:
+    if running is not None and env in {None, running.environment} and _alive(running.supervisor):
         return running
     environment = config.load_environment(env or "local")
     if environment.servers == "local":  # its default ports may be those of another data folder's platform
@@ -54,9 +57,20 @@ def addresses(data: Path, env: str | None) -> config.Addresses:
     return config.Addresses(environment.name, environment.nats, environment.temporal.address, "", {}, {})
 
 
-def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+def _alive(process: int) -> bool:
+    """Whether the `ssmd up` that wrote the addresses still runs; if not, others may listen there by now."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> NoReturn:
     """Run a service until it returns; SIGTERM and SIGINT set the event it is given. Never returns."""
-    sys.exit(uvloop.run(_supervised(main)))
+    leave(uvloop.run(_supervised(main)))
 
 
 async def _supervised(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:

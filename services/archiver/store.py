@@ -54,6 +54,7 @@ class ConnState(msgspec.Struct):
 
     archived: Ranges = msgspec.field(default_factory=list)
     last_ts_recv: int = 0
+    touched_ns: int = 0  # by our clock
     frames: int | None = None  # its last n, once it is closed
     closed: str | None = None
 
@@ -262,14 +263,16 @@ class Store:
         news = [part for part in self._parts.values() if part.lines]
         if not (news or finishing or seals or self._changed):
             return None
+        now = time.time_ns()
         for conn in self._changed:
-            self.cursor.conns[conn].archived = self._numbers[conn].ranges
+            state = self.cursor.conns[conn]
+            state.archived, state.touched_ns = self._numbers[conn].ranges, now
         batches = []
         for part in news:
             batches.append((part, b"\n".join(part.lines) + b"\n"))
             part.lines = []
             part.state.members += 1
-            self.cursor.days[part.state.date].touched_ns = time.time_ns()
+            self.cursor.days[part.state.date].touched_ns = now
         archived = {conn: list(self._numbers[conn].ranges) for conn in self._changed}
         open_parts = dict(self._parts)
         snapshot = msgspec.json.encode(self.cursor)
@@ -416,7 +419,7 @@ class Store:
         """Let go of connections and days that are long finished."""
         cursor = self.cursor
         for conn, state in list(cursor.conns.items()):
-            if state.closed is not None and now_ns - state.last_ts_recv > FORGET_NS and not self.holes(conn):
+            if state.closed is not None and now_ns - state.touched_ns > FORGET_NS and not self.holes(conn):
                 del cursor.conns[conn]
                 self._numbers.pop(conn, None)
         for date, day in list(cursor.days.items()):

@@ -3,9 +3,12 @@
 import asyncio
 import importlib
 
+import httpx
+
 from services.connector.connector import Connector
 from ssmd import config, service
 from ssmd.clock import Clock, RecordedClock, SystemClock
+from ssmd.errors import Permanent, Transient
 from ssmd.telemetry import Telemetry, configure_logging
 
 
@@ -19,7 +22,9 @@ def main() -> None:
         environment = config.load_environment(addresses.environment)
         feed = config.load_feed(args.feed)
         venue = importlib.import_module(f"exchanges.{feed.venue}").venue
-        clock: Clock = RecordedClock(0) if args.clock == "recorded" else SystemClock()
+        clock: Clock = SystemClock()
+        if args.clock == "recorded":
+            clock = RecordedClock(await _first_ns(addresses, feed.name))
         log = configure_logging(service="connector", feed=feed.name)
         connector = Connector(environment, feed, addresses, args.data, venue, clock, log)
         telemetry = Telemetry("connector")
@@ -28,6 +33,21 @@ def main() -> None:
         await telemetry.close()
 
     service.run(run)
+
+
+async def _first_ns(addresses: config.Addresses, feed: str) -> int:
+    """When the recording that is being replayed begins; only its simulator knows."""
+    where = addresses.telemetry.get(f"simulator-{feed}")
+    if where is None:
+        raise Permanent(f"--clock recorded: no simulator of {feed} is running: start the platform with `ssmd up`")
+    async with httpx.AsyncClient(trust_env=False) as client:
+        try:
+            tape = (await client.get(f"{where}/status")).json()["tape"]
+        except (httpx.HTTPError, ValueError, KeyError) as e:
+            raise Transient(f"--clock recorded: the simulator at {where} does not answer ({e})") from e
+    if tape is None:
+        raise Permanent(f"--clock recorded: the simulator of {feed} replays no recording: give one with --replay")
+    return int(tape["first_ns"])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from services.connector.capture import Capture, Connection
 from services.connector.link import Link, Refused, Target
 from services.connector.publisher import Publisher
 from ssmd import __version__, broker, config, durable, frames, subjects
-from ssmd.clock import SECOND_NS, Clock
+from ssmd.clock import SECOND_NS, Clock, RecordedClock
 from ssmd.errors import Permanent, Transient
 from ssmd.events import GapCause, Session
 from ssmd.journal import Journal, Recovery
@@ -112,6 +112,8 @@ class Connector:
         self._measure(telemetry)
         with durable.Lock(self._journal.folder, f"connector {self._feed.name}"):
             found = self._journal.recover()
+            if isinstance(self._clock, RecordedClock):
+                self._clock.tell(found.ts_recv)
             if found.cut_bytes:
                 self._log.warning("journal had a torn tail", cut_bytes=found.cut_bytes)
             self._publisher = Publisher(self._journal, self._log)
@@ -415,7 +417,7 @@ class Connector:
             "journal_bytes": self._journal.total_bytes,
             "journal_segments": self._journal.segments,
             "gaps_open": capture.ledger.open_count if capture else 0,
-            "gaps": capture.gaps_closed + capture.ledger.open_count if capture else 0,
+            "gaps": capture.ledger.closed + capture.ledger.open_count if capture else 0,
             "reconnects": self._reconnects,
             "symbols": len(self._symbols),
             "last_ts_recv": capture.last_ts_recv if capture else 0,

@@ -220,7 +220,8 @@ class SimulatorServer:
         player = self._player
         tape = None
         if isinstance(player, TapePlayer):
-            tape = {"frames": player.contents.frames, "sent": player.sent, "done": player.done}
+            contents = player.contents
+            tape = {"frames": contents.frames, "sent": player.sent, "done": player.done, "first_ns": contents.first_ns}
         return {
             "connections": len(lines),
             "sent": self._sent + sum(line.n for line in lines),

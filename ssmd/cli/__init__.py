@@ -1,7 +1,5 @@
 """The command line: `ssmd --help` lists what can be done."""
 
-import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import typer
 
 from ssmd.errors import SsmdError
+from ssmd.leave import leave
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -45,22 +44,7 @@ def version() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; never returns. What goes wrong is one sentence on stderr, and an exit code."""
-    code = run(arguments)
-    if "temporalio" in sys.modules:
-        _leave(code)
-    sys.exit(code)
-
-
-def _leave(code: int) -> None:
-    """End without the interpreter's own end, which temporalio's threads can block for ever.
-
-    A call to Temporal that is answered just then waits for the interpreter, and the interpreter for it: seen in one of
-    four runs of `ssmd up`, temporalio 1.35; https://github.com/temporalio/sdk-python/issues/300.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(code)
+    leave(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -39,9 +39,12 @@ def rollup(
     places = config.Places(data)
     places.check()
     manifest = archive.manifest_path(places.archive, day.feed, day.date)
-    if not manifest.exists():
+    if not manifest.exists() and not seal:
         dates = ", ".join(m.date for m in archive.manifests(places.archive, feed)) or "none"
-        raise Permanent(f"nothing of {feed} is archived for {day.date} in {places.archive}: archived days are {dates}")
+        raise Permanent(
+            f"nothing of {feed} is archived for {day.date} in {places.archive}: archived days are {dates}; "
+            "--seal archives and seals what has come so far"
+        )
     if not seal and not archive.load_manifest(manifest).sealed:
         _tell(f"{feed} {day.date} is not sealed yet: waiting until it is over (--seal seals it now)")
     if local:

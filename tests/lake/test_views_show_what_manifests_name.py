@@ -17,7 +17,7 @@ from ssmd import archive, config, jobs, lake, tables
 from ssmd.errors import Permanent
 from tests.lake.archives import DATE, FEED, GOLD, SILVER, ArchivedDay, a_day, midnight
 
-COUNTS = {"trades": 2, "tickers": 1, "book_deltas": 6, "book_snapshots": 3, "status": 1, "sessions": 4, "gaps": 2}
+COUNTS = {"trades": 2, "tickers": 1, "book_deltas": 6, "book_snapshots": 3, "status": 1, "sessions": 4, "gaps": 1}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,11 @@ def ask(data: Path, sql: str) -> list[tuple[object, ...]]:
 def test_every_view_has_its_rows(data: Path) -> None:
     assert {view: ask(data, f"select count(*) from {view}")[0][0] for view in tables.TABLES} == COUNTS
     assert ask(data, "select count(*) from raw") == [(22,)]
+
+
+def test_a_gap_is_one_row_from_its_beginning_to_its_end(data: Path) -> None:
+    """It was written twice, when it opened and when it closed; both rows are in the Parquet file."""
+    assert ask(data, "select count(*) from gaps where ts_end is not null and ts_end > ts_start") == [(1,)]
 
 
 def test_an_empty_folder_gives_empty_views_with_the_same_columns(data: Path, tmp_path: Path) -> None:
