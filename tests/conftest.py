@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ssmd.up import servers
+
+# Time limits measure the machine, which others use too; what is generated stays random, and a failure prints its seed.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("shared")
 
 ROOT = Path(__file__).resolve().parent.parent
 
