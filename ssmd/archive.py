@@ -14,7 +14,7 @@ from typing import cast
 import msgspec
 from isal import igzip, isal_zlib
 
-from ssmd import durable, frames
+from ssmd import checked_json, durable, frames
 from ssmd.errors import Permanent
 
 FORMAT = 1
@@ -105,7 +105,7 @@ def load_manifest(path: Path) -> Manifest:
     """Raises FileNotFoundError, or Permanent if the file is damaged or of a newer format."""
     data = path.read_bytes()
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = checked_json.decode(data, Manifest)
     except msgspec.DecodeError as e:
         raise Permanent(f"{path} is damaged ({e}): run `ssmd verify` on that day") from e
     if manifest.format > FORMAT:
@@ -114,7 +114,7 @@ def load_manifest(path: Path) -> Manifest:
 
 
 def save_manifest(path: Path, manifest: Manifest) -> None:
-    durable.replace(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+    durable.replace(path, checked_json.encode(manifest, indent=1))
 
 
 def manifests(archive: Path, feed: str | None = None) -> Iterator[Manifest]:
@@ -128,8 +128,24 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_segment(path: Path) -> Iterator[frames.Line]:
-    """The lines of one segment, in the order they were archived. Raises Permanent if it is damaged."""
+def check_segment(path: Path, segment: Segment) -> None:
+    """Raise Permanent unless the file is what its manifest entry says, to the last bit."""
+    try:
+        size = path.stat().st_size
+        whole = size == segment.bytes and sha256_of(path) == segment.sha256
+    except OSError as e:
+        raise Permanent(f"{path} cannot be read ({e.strerror}): restore it from a copy") from e
+    if not whole:
+        raise Permanent(f"{path} is damaged (it is not what its manifest says): run `ssmd verify` on that day")
+
+
+def read_segment(path: Path, segment: Segment | None = None) -> Iterator[frames.Line]:
+    """The lines of one segment, in the order they were archived. Raises Permanent if it is damaged.
+
+    Only with its manifest entry is it known that nothing is missing: a file cut between two gzip members reads clean.
+    """
+    if segment is not None:
+        check_segment(path, segment)
     try:
         with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
             for raw in file:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from ssmd import durable
+from ssmd import checked_json, durable
 from ssmd.archive import NewerFormat
 from ssmd.config import Precision
 from ssmd.errors import Permanent
@@ -119,7 +119,7 @@ def load_day(path: Path) -> LakeDay:
     """Raises FileNotFoundError, or Permanent if the file is damaged or of a newer format."""
     data = path.read_bytes()
     try:
-        day = msgspec.json.decode(data, type=LakeDay)
+        day = checked_json.decode(data, LakeDay)
     except msgspec.DecodeError as e:
         raise Permanent(f"{path} is damaged ({e}): run `ssmd rollup` on that day again") from e
     if day.format > FORMAT:
@@ -131,7 +131,7 @@ def save_day(lake: Path, day: LakeDay) -> Path:
     """Publish a rolled-up day; returns the manifest's path relative to the lake."""
     relative = manifest_path(day.feed, day.date)
     durable.make_folder((lake / relative).parent)
-    durable.replace(lake / relative, msgspec.json.format(msgspec.json.encode(day), indent=1) + b"\n")
+    durable.replace(lake / relative, checked_json.encode(day, indent=1))
     return relative
 
 

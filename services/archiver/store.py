@@ -19,7 +19,7 @@ import msgspec
 from isal import igzip
 
 from services.archiver.ranges import Numbers
-from ssmd import __version__, archive, durable, frames
+from ssmd import __version__, archive, checked_json, durable, frames
 from ssmd.archive import Connection, Manifest, Ranges, Segment
 from ssmd.clock import DAY_NS, SECOND_NS, date_of
 from ssmd.errors import Permanent
@@ -144,7 +144,7 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             data = self._cursor_path.read_bytes()
             try:
-                self.cursor = msgspec.json.decode(data, type=Cursor)
+                self.cursor = checked_json.decode(data, Cursor)
             except msgspec.DecodeError as e:
                 raise Permanent(f"{self._cursor_path} is damaged ({e}): restore it, or move the folder away") from e
             if self.cursor.format > archive.FORMAT:
@@ -318,7 +318,7 @@ class Store:
             self.cursor.days[date].sealed = True
 
     def _save_cursor(self, cursor: Cursor) -> None:
-        durable.replace(self._cursor_path, msgspec.json.encode(cursor))
+        durable.replace(self._cursor_path, checked_json.encode(cursor))
         self._committed = cursor
 
     def _enter(self, cursor: Cursor, states: Sequence[PartState]) -> None:

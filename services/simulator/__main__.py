@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exchanges.port import Simulation, Simulator
+from services.simulator import faults
+from services.simulator.faults import Faults
 from services.simulator.line import Line
 from services.simulator.player import MarketPlayer, TapePlayer
 from services.simulator.server import SimulatorServer
@@ -32,9 +34,9 @@ def main() -> None:
         simulator = _simulator(args, feed.venue)
         truth = None if args.truth is None else Appender(args.truth)
         wall_ns = SystemClock().now_ns
-        server = SimulatorServer(
-            simulator, _player(args, simulator, wall_ns), truth, wall_ns, args.clock == "recorded", log
-        )
+        faulty = None if args.faults is None else Faults(args.faults)
+        player = _player(args, simulator, wall_ns)
+        server = SimulatorServer(simulator, player, truth, wall_ns, args.clock == "recorded", log, faulty)
         listen = await server.start(args.listen)
         telemetry = Telemetry("simulator")
         telemetry.status = lambda: {"venue": feed.venue, "listen": listen, **server.status()}
@@ -60,6 +62,12 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of made-up markets")
     parser.add_argument("--markets", type=_positive, default=12, help="how many to make up")
     parser.add_argument("--rate", type=float, default=200.0, help="frames per second of made-up markets")
+    parser.add_argument(
+        "--faults",
+        type=faults.parse,
+        metavar="SEED:EVERY[:KINDS]",
+        help=f"a fault every so many frames, of these kinds ({','.join(faults.KINDS)})",
+    )
     parser.add_argument("--key-id", help="the only API key that is accepted")
     parser.add_argument("--public-key", type=Path, help="its public key (PEM); without it nothing is verified")
     return parser

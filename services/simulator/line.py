@@ -6,10 +6,12 @@ from array import array
 from collections.abc import Sequence
 from struct import Struct
 
+import msgspec
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
 
-from exchanges.port import SimulatedConnection
+from exchanges.port import Record, SimulatedConnection
+from services.simulator.faults import OVERSIZED_BYTES, Faults, Tongue
 from ssmd import frames
 from ssmd.durable import Appender
 from ssmd.recorded_time import SIZE, ServerRecordedTime, prefix
@@ -59,7 +61,13 @@ class Line:
     """A connection: its grammar, its numbering, its batch of frames not yet written."""
 
     def __init__(
-        self, ws: ServerConnection, grammar: SimulatedConnection, name: str, start: int, truth: Appender | None
+        self,
+        ws: ServerConnection,
+        grammar: SimulatedConnection,
+        name: str,
+        start: int,
+        truth: Appender | None,
+        faults: Faults | None = None,
     ) -> None:
         self.ws = ws
         self.grammar = grammar
@@ -71,19 +79,59 @@ class Line:
         self.resumed_at: float | None = None  # until it is ready; the tape waits
         self.ready = False
         self._truth = truth
+        self._tongue = None if faults is None else Tongue(faults)
         self._recorded = any(isinstance(e, ServerRecordedTime) for e in ws.protocol.extensions)
         self._conn = name.encode()
         self._out: list[bytes] = []
         self._truth_lines: list[bytes] = []
 
-    def put(self, wires: Sequence[bytes], ts_ns: int, place: int = NO_TAPE) -> None:
-        """Add frames to the batch; `ts_ns` is the venue's time."""
+    def market(self, record: Record, ts_ns: int, place: int = NO_TAPE) -> None:
+        """Add a record's frames to the batch, if it is subscribed to."""
+        if self._tongue is None:
+            self.put(self.grammar.market(record), ts_ns, place)
+        elif not self._tongue.silent(ts_ns):
+            self._market_with_faults(self._tongue, record, ts_ns, place)
+
+    def silent(self, now_ns: int) -> bool:
+        """A fault has struck it dumb: not even a heartbeat is sent."""
+        return self._tongue is not None and self._tongue.silent(now_ns)
+
+    def _market_with_faults(self, tongue: Tongue, record: Record, ts_ns: int, place: int) -> None:
+        wires = self.grammar.market(record)
+        done = tongue.speak(
+            record,
+            wires,
+            ts_ns,
+            put=lambda spoken: self.put(spoken, ts_ns, place),
+            note=lambda kind: self._note(kind, ts_ns, record),
+        )
+        if done == "garbage":
+            self._note(done, ts_ns, record)
+            self.put([tongue.faults.garbage()], ts_ns, json=False)
+        elif done == "oversized":
+            self._note(done, ts_ns, record)
+            self.put(wires, ts_ns, place)
+            self._out += (_head(OVERSIZED_BYTES), b'"' + b"x" * (OVERSIZED_BYTES - 2) + b'"')
+        elif done == "cut":
+            self._note(done, ts_ns, record)
+            whole = b"".join((_head(len(wires[0])), wires[0]))
+            self._out.append(whole[: len(whole) // 2])
+            self.flush()
+            self.ws.transport.close()  # sends what was written, then FIN
+
+    def _note(self, kind: str, ts_ns: int, record: Record) -> None:
+        """A fault's line in the truth log: it came after frame `n` of the connection."""
+        told = {"fault": kind, "conn": self.name, "n": self.n, "ts": ts_ns, "channel": record.channel}
+        self._truth_lines.append(msgspec.json.encode(told | {"symbol": record.symbol}) + b"\n")
+
+    def put(self, wires: Sequence[bytes], ts_ns: int, place: int = NO_TAPE, *, json: bool = True) -> None:
+        """Add frames to the batch; `ts_ns` is the venue's time, `json` False says that they are none."""
         for wire in wires:
             self.n += 1
             self.sent.crcs.append(zlib.crc32(wire))
             self.sent.places.append(place)
             if self._truth is not None:
-                message = frames.message(ts_ns, self._conn, self.n, wire)
+                message = frames.message(ts_ns, self._conn, self.n, wire, json=json)
                 tape = b"null" if place == NO_TAPE else b"%d" % place
                 self._truth_lines.append(b'{"tape":%b,%b\n' % (tape, message[1:]))
             length = len(wire)
@@ -95,9 +143,9 @@ class Line:
 
     def flush(self) -> None:
         """Write down what is about to be sent, then send it."""
-        if not self._out:
+        if not self._out and not self._truth_lines:
             return
-        if self._truth is not None:
+        if self._truth is not None and self._truth_lines:
             self._truth.append(b"".join(self._truth_lines))
             self._truth_lines.clear()
         if self.ws.protocol.state is State.OPEN:

@@ -81,7 +81,7 @@ class TapePlayer:
             ts_ns = record.ts_ns if self._wall_ns is None else self._wall_ns()
             for line in lines:
                 if line.next <= place:
-                    line.put(line.grammar.market(record), ts_ns, place)
+                    line.market(record, ts_ns, place)
                     line.next = place + 1
             count += 1
             size += len(record.wire)
@@ -157,7 +157,7 @@ class MarketPlayer:
             records = self._simulator.generate(self.now_ns())
             for line in list(self._lines()):
                 for record in records:
-                    line.put(line.grammar.market(record), record.ts_ns)
+                    line.market(record, record.ts_ns)
                 if line.unsent_bytes > BACKLOG_BYTES_MAX:
                     line.put(line.grammar.overflow(), self.now_ns())
                 line.flush()

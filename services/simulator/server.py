@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from exchanges.port import Simulator
+from services.simulator.faults import Faults
 from services.simulator.line import Line, Sent
 from services.simulator.player import MarketPlayer, TapePlayer
 from ssmd.durable import Appender
@@ -43,9 +44,11 @@ class SimulatorServer:
         wall_ns: Callable[[], int],
         recorded: bool,
         log: structlog.typing.FilteringBoundLogger,
+        faults: Faults | None = None,
     ) -> None:
         self._simulator = simulator
         self._truth = truth
+        self._faults = faults
         self._wall_ns = wall_ns
         self._recorded = recorded
         self._log = log
@@ -148,16 +151,16 @@ class SimulatorServer:
         grammar = self._simulator.connect()
         found = _RESUME.fullmatch(resume)
         if not isinstance(player, TapePlayer):
-            line = self._lines[name] = Line(ws, grammar, name, 0, self._truth)
+            line = self._lines[name] = Line(ws, grammar, name, 0, self._truth, self._faults)
             return line
         former = self._former(found[1]) if found else None
         if found is None or former is None:
             if found is not None:
                 self._log.warning("unknown connection to resume: the tape goes on where it stands", conn=found[1])
-            line = self._lines[name] = Line(ws, grammar, name, player.position, self._truth)
+            line = self._lines[name] = Line(ws, grammar, name, player.position, self._truth, self._faults)
             return line
         start = former.after(None if found[2] == "none" else int(found[2], 16))
-        line = self._lines[name] = Line(ws, grammar, name, start, self._truth)
+        line = self._lines[name] = Line(ws, grammar, name, start, self._truth, self._faults)
         line.resumed_at = asyncio.get_running_loop().time()
         self._consider()
         await player.wind_to(start)
@@ -210,7 +213,7 @@ class SimulatorServer:
             self._consider()
             for line in list(self._lines.values()):
                 body = line.grammar.heartbeat(self._wall_ns())
-                if body is not None:
+                if body is not None and not line.silent(self._wall_ns()):
                     line.ping(body)
 
     # ---------------------------------------------------------------------------------------------------- figures
@@ -226,6 +229,7 @@ class SimulatorServer:
             "connections": len(lines),
             "sent": self._sent + sum(line.n for line in lines),
             "tape": tape,
+            "faults": self._faults.count if self._faults is not None else 0,
             "unsent_bytes": sum(line.unsent_bytes for line in lines),
         }
 
@@ -234,6 +238,7 @@ class SimulatorServer:
         lines = self._lines.values()
         return {
             "connections": len(lines),
+            "faults": self._faults.count if self._faults is not None else 0,
             "frames_sent": self._sent + sum(line.n for line in lines),
             "unsent_bytes": sum(line.unsent_bytes for line in lines),
         }

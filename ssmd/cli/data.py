@@ -67,7 +67,7 @@ def sample(
     folder = archive.day_folder(places.archive, feed, manifest.date)
     for name in channels if channel is None else [channel]:
         segments = [s for s in manifest.segments if s.channel == name]
-        lines = (line for s in segments for line in archive.read_segment(folder / s.name))
+        lines = (line for s in segments for line in archive.read_segment(folder / s.name, s))
         for line in islice(lines, count):
             _show(name, line.ts_recv, line.conn, line.n, line.wire(), line.reason)
 
