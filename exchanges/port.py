@@ -63,6 +63,13 @@ class Adapter(Protocol):
         """Text frames that drop instruments."""
         ...
 
+    def probe(self) -> Sequence[bytes]:
+        """Text frames that a healthy venue answers at once: asked when a busy channel falls silent.
+
+        If something was missed, the answer shows it (a break in the numbering); if not, the silence is genuine.
+        """
+        ...
+
     def tick(self, now_ns: int) -> Received | None:
         """About once a second: heartbeats owed, overdue acknowledgements as notices."""
         ...
@@ -231,6 +238,14 @@ class Venue(Protocol):
 
     def instruments_page(self, request: Request, body: bytes) -> Instruments:
         """Raises Unparsable if the body is no listing."""
+        ...
+
+    def schedule(self) -> Request | None:
+        """The request for the venue's calendar; None if it has none."""
+        ...
+
+    def closed(self, schedule: bytes, at_ns: int) -> str | None:
+        """Why the venue is planned to be closed at a time, by its calendar; None if it should be open."""
         ...
 
     def refusal(self, status: int, body: bytes) -> SsmdError:

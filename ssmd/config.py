@@ -123,6 +123,13 @@ class Archiving(_Model):
     rotate_bytes: int = 256 << 20  # of raw lines
 
 
+class Journalling(_Model):
+    """How much disk the journal may take before capture is broken off (a gap, cause `overflow`)."""
+
+    bytes_max: int = 20 << 30
+    free_bytes_min: int = 256 << 20  # to be left on its disk; a twentieth of the disk, if that is less
+
+
 class Environment(_Model):
     """What runs where: `local` runs everything here against simulators."""
 
@@ -130,6 +137,7 @@ class Environment(_Model):
     servers: Literal["local", "remote"] = "local"  # local: `ssmd up` starts NATS and Temporal itself
     nats: str = "nats://127.0.0.1:4222"
     temporal: Temporal = Temporal()
+    journalling: Journalling = Journalling()
     archiving: Archiving = Archiving()
     feeds: list[EnvironmentFeed] = Field(min_length=1)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from ssmd import durable, frames, subjects
-from ssmd.events import Session
+from ssmd.events import Gap, Session
 
 READ_BYTES = 1 << 20
 SEGMENT_BYTES = 64 << 20  # small enough to free space soon, large enough to be rare (about 200k Kalshi frames)
@@ -66,6 +66,7 @@ class Recovery:
     cut_bytes: int = 0
     conn: str | None = None  # the latest connection
     ts_recv: int = 0  # of the latest record
+    open_gaps: dict[str, Gap] = field(default_factory=dict)  # by id
     venue_crc32: int | None = None  # of the latest connection's last frame from the venue, as sent
 
 
@@ -105,6 +106,7 @@ class Journal:
         self.folder = folder
         self._segment_bytes = segment_bytes
         self._segments: list[Segment] = []
+        self._total_bytes = 0
         self._appender: durable.Appender | None = None
         self._dirty: list[durable.Appender] = []
         durable.make_folder(folder)
@@ -127,6 +129,7 @@ class Journal:
             segment.bytes = good_end
             if good_end:
                 self._segments.append(segment)
+                self._total_bytes += good_end
             else:
                 durable.remove(path)
         return found
@@ -145,13 +148,24 @@ class Journal:
             session = msgspec.json.decode(line.frame, type=Session)
             if session.type == "close":
                 found.closed.add(session.conn)
-        elif channel != frames.GAP:
+        elif channel == frames.GAP:
+            gap = msgspec.json.decode(line.frame, type=Gap)
+            if gap.end is None:
+                found.open_gaps[gap.gap] = gap
+            else:
+                found.open_gaps.pop(gap.gap, None)
+        else:
             found.venue_crc32 = zlib.crc32(line.wire())
 
     @property
     def total_bytes(self) -> int:
         """How much disk the journal takes."""
-        return sum(s.bytes for s in self._segments)
+        return self._total_bytes
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest segment, 0 if there is none."""
+        return self._segments[-1].number if self._segments else 0
 
     @property
     def segments(self) -> int:
@@ -166,6 +180,7 @@ class Journal:
         appender.append(data)
         segment = self._segments[-1]
         segment.bytes += len(data)
+        self._total_bytes += len(data)
         segment.note(conn, first, last)
 
     def _next_segment(self) -> durable.Appender:
@@ -204,6 +219,7 @@ class Journal:
                 break
             durable.remove(segment.path)
             self._segments.pop(0)
+            self._total_bytes -= segment.bytes
             gone += 1
         return gone
 

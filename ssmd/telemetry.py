@@ -1,5 +1,6 @@
 """What a service tells of itself over HTTP: /health, /ready, /metrics (Prometheus), /status (JSON for `ssmd up`)."""
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable, Iterable
@@ -14,6 +15,8 @@ from prometheus_client.registry import Collector
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
+
+RED_SECONDS = 2.0  # two looks of `ssmd up`
 
 
 class Telemetry:
@@ -31,6 +34,11 @@ class Telemetry:
         self.waiting: Callable[[], list[str]] = list
         self.status: Callable[[], dict[str, object]] = dict
         self._server: Server | None = None
+
+    async def last_words(self, error: Exception) -> None:
+        """Stay red for a moment with why the process is about to end, so that whoever watches can read it."""
+        self.problems = lambda: [str(error)]
+        await asyncio.sleep(RED_SECONDS)
 
     def gauges(self, prefix: str, read: Callable[[], dict[str, int]]) -> None:
         """Export what `read` returns as gauges `{prefix}_{key}`, asked at each scrape."""

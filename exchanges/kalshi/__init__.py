@@ -26,6 +26,12 @@ class Kalshi:
     def instruments_page(self, request: Request, body: bytes) -> Instruments:
         return rest.instruments_page(request, body)
 
+    def schedule(self) -> Request:
+        return rest.schedule()
+
+    def closed(self, schedule: bytes, at_ns: int) -> str | None:
+        return rest.closed(schedule, at_ns)
+
     def refusal(self, status: int, body: bytes) -> SsmdError:
         return rest.refusal(status, body)
 

@@ -431,6 +431,18 @@ class KalshiAdapter:
                 sid.broken.waiting -= unwanted
         return owed
 
+    def probe(self) -> Sequence[bytes]:
+        """List the subscriptions, and take a snapshot of one market of each book sid: its seq shows what was missed."""
+        owed = [self._command("list_subscriptions", None, _Pending("list_subscriptions"))]
+        for sid in self._sids.values():
+            if sid.channel == BOOK and sid.symbols:
+                symbol = next(iter(sid.symbols))
+                parameters = Parameters(action="get_snapshot", sids=[sid.sid], market_tickers=[symbol])
+                pending = _Pending("get_snapshot", BOOK, (symbol,), sid.sid)
+                owed.append(self._command("update_subscription", parameters, pending))
+                del self._pending[self._id]  # the snapshot is all the answer there is, and nothing hangs on it
+        return owed
+
     def tick(self, now_ns: int) -> Received | None:
         """Commands that were not answered in time, books that were not mended in time."""
         owed: list[bytes] = []

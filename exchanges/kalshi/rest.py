@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -99,6 +101,30 @@ def trades_page(request: Request, body: bytes) -> Trades:
     return Trades(page.trades, _next(request, page.cursor))
 
 
+def schedule() -> Request:
+    return Request("GET", "/exchange/schedule")
+
+
+def closed(body: bytes, at_ns: int) -> str | None:
+    """Why the exchange is planned to be closed at a time: a maintenance window, or outside its hours.
+
+    Hours are given in Eastern time; a session that closes at 00:00 lasts to the end of the day.
+    """
+    calendar = _decode(body, _Schedule).schedule
+    at = datetime.fromtimestamp(at_ns / 1e9, UTC)
+    for window in calendar.maintenance_windows:
+        if window.start_datetime <= at < window.end_datetime:
+            return f"maintenance from {window.start_datetime.isoformat()} to {window.end_datetime.isoformat()}"
+    local = at.astimezone(ZoneInfo("America/New_York"))
+    clock = f"{local:%H:%M}"
+    for hours in calendar.standard_hours:
+        if hours.start_time <= at < hours.end_time:
+            sessions = getattr(hours, f"{local:%A}".lower())
+            if not any(s.open_time <= clock and (clock < s.close_time or s.close_time == "00:00") for s in sessions):
+                return f"outside the trading hours of a {local:%A} ({clock} in New York)"
+    return None
+
+
 def refusal(status: int, body: bytes) -> SsmdError:
     """What an answer other than 200 means. A stale timestamp is the clock's fault, not the key's."""
     code, text = _error(body)
@@ -136,6 +162,37 @@ class _Events(msgspec.Struct):
 class _Trades(msgspec.Struct):
     trades: list[dict[str, object]]
     cursor: str | None = None
+
+
+class _Window(msgspec.Struct):
+    start_datetime: datetime
+    end_datetime: datetime
+
+
+class _Session(msgspec.Struct):
+    open_time: str
+    close_time: str
+
+
+class _Hours(msgspec.Struct):
+    start_time: datetime
+    end_time: datetime
+    monday: list[_Session] = []
+    tuesday: list[_Session] = []
+    wednesday: list[_Session] = []
+    thursday: list[_Session] = []
+    friday: list[_Session] = []
+    saturday: list[_Session] = []
+    sunday: list[_Session] = []
+
+
+class _Calendar(msgspec.Struct):
+    standard_hours: list[_Hours] = []
+    maintenance_windows: list[_Window] = []
+
+
+class _Schedule(msgspec.Struct):
+    schedule: _Calendar
 
 
 class _Error(msgspec.Struct):

@@ -4,6 +4,7 @@ import asyncio
 
 from services.archiver.archiver import Archiver
 from ssmd import config, service
+from ssmd.durable import DiskFailed
 from ssmd.telemetry import Telemetry, configure_logging
 
 
@@ -18,7 +19,11 @@ def main() -> None:
         archiver = Archiver(environment, args.feed, addresses.nats, args.data / "archive", log)
         telemetry = Telemetry("archiver")
         await telemetry.serve("127.0.0.1", args.port)
-        await archiver.run(stop, telemetry)
+        try:
+            await archiver.run(stop, telemetry)
+        except DiskFailed as e:
+            await telemetry.last_words(e)
+            raise
         await telemetry.close()
 
     service.run(run)

@@ -1,6 +1,7 @@
 """The archiver process: reads the stream, commits, asks for what is missing, says what is safe, seals days."""
 
 import asyncio
+import random
 import time
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
 from services.archiver.store import Store
-from ssmd import broker, config, durable, subjects
+from ssmd import broker, config, durable, frames, subjects
 from ssmd.archive import Manifest, Ranges
 from ssmd.clock import SECOND_NS
+from ssmd.events import GapCause, Session
 from ssmd.telemetry import Telemetry
 
 REQUEST_MESSAGES = 500
@@ -65,7 +67,7 @@ class Archiver:
         self._pending = 0
         self._asked: dict[tuple[str, int, int], tuple[int, float]] = {}  # hole -> (times asked, when)
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sealed: dict[str, bool] = {}
+        self._retention = False
         self._finished = 0
 
     # ------------------------------------------------------------------------------------------------- lifetime
@@ -126,6 +128,9 @@ class Archiver:
                 if cursor.seq > state.last_seq:
                     self._log.error("the stream has been reset: reading it from its start", cursor=cursor.seq)
                     cursor.seq = 0
+                elif state.first_seq > cursor.seq + 1 and state.last_seq > 0:
+                    self._retention = True  # holes that show now have this cause
+                    self._log.error("the stream forgot messages before they were archived", first_seq=state.first_seq)
                 info = await jetstream.add_consumer(
                     self._stream,
                     ConsumerConfig(
@@ -260,7 +265,7 @@ class Archiver:
                 await self._open_consumer()
             await self._ask()
             await self._ask_for_holes()
-            if self._pending == 0:
+            if self._pending == 0 and not self._asking():
                 over = self._store.over(time.time_ns(), int(SEAL_GRACE_SECONDS * SECOND_NS))
                 if over:
                     await self._commit([], seal=over)
@@ -274,16 +279,54 @@ class Archiver:
         now = time.monotonic()
         holes = {(conn, a, b) for conn in list(self._store.cursor.conns) for a, b in self._store.holes(conn)}
         self._asked = {hole: asked for hole, asked in self._asked.items() if hole in holes}
+        given_up = []
         for hole in holes:
-            times, when = self._asked.get(hole, (0, now))
-            if hole not in self._asked or times >= HOLE_TRIES or now - when < HOLE_SECONDS:
-                self._asked.setdefault(hole, (0, now))
+            times, when = self._asked.setdefault(hole, (0, now))
+            if now - when < HOLE_SECONDS or times > HOLE_TRIES:
+                continue
+            if times == HOLE_TRIES:
+                self._asked[hole] = (times + 1, now)
+                given_up.append(hole)
                 continue
             self._asked[hole] = (times + 1, now)
             conn, first, last = hole
             self._log.warning("frames are missing: asking the connector", conn=conn, first=first, last=last)
             request = msgspec.json.encode({"conn": conn, "first": first, "last": last})
             await self._nats.publish(subjects.replay(self._env, self._feed), request)
+        if given_up:
+            try:
+                await self._write_lost(given_up)
+            except (NatsError, TimeoutError, APIError) as e:
+                self._log.warning("cannot enter lost frames yet", error=f"{type(e).__name__}: {e}")
+                for hole in given_up:
+                    self._asked[hole] = (HOLE_TRIES, now)
+
+    def _asking(self) -> bool:
+        """Whether frames are still being looked for."""
+        return any(times < HOLE_TRIES for times, _ in self._asked.values())
+
+    async def _write_lost(self, holes: list[tuple[str, int, int]]) -> None:
+        """Enter in the ledger what can be had nowhere, by way of the stream like every other row.
+
+        The rows are a connection of their own, closed at once: no day has to wait for it.
+        """
+        cause: GapCause = "retention" if self._retention else "lost"
+        why = "NATS had removed them" if self._retention else "the stream has a hole there"
+        rows = [
+            gap
+            for conn, a, b in holes
+            if (gap := self._store.lost(conn, a, b, cause, f"frames {a} to {b}: {why}, and no journal has them"))
+        ]
+        if not rows:
+            return
+        now = time.time_ns()
+        conn = frames.conn_id(f"{self._feed}-archiver", 0, now, random.getrandbits(16))
+        close = Session("close", self._feed, conn, frames=len(rows) + 1, reason="a note of the archiver's")
+        bodies = [(frames.GAP, msgspec.json.encode(row)) for row in rows]
+        for n, (channel, body) in enumerate([*bodies, (frames.SESSION, msgspec.json.encode(close))], 1):
+            subject = subjects.frame(self._env, self._feed, channel, None)
+            await self._nats.jetstream().publish(subject, frames.message(now, conn.encode(), n, body), timeout=5)
+        self._log.error("frames are lost", holes=[f"{conn} {a}..{b}" for conn, a, b in holes])
 
     async def _purge(self) -> None:
         """Let the stream forget old archived frames, and only those."""

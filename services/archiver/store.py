@@ -11,6 +11,7 @@ compresses and syncs (`write`); only what the snapshot held is ever confirmed.
 import calendar
 import contextlib
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,66 +21,14 @@ from isal import igzip
 
 from services.archiver.ranges import Numbers
 from ssmd import __version__, archive, checked_json, durable, frames
-from ssmd.archive import Connection, Manifest, Ranges, Segment
+from ssmd.archive import Connection, ConnState, Cursor, DayState, Manifest, PartState, Ranges, Segment
 from ssmd.clock import DAY_NS, SECOND_NS, date_of
 from ssmd.errors import Permanent
-from ssmd.events import Gap, Session
+from ssmd.events import Gap, GapCause, Session
 
 GZIP_LEVEL = 2  # igzip: 540 MB/s at a ninth of the size; level 3 gains 2 % and costs a third of the speed
 HOUR_NS = 3600 * SECOND_NS
 FORGET_NS = 2 * DAY_NS  # a finished connection or sealed day leaves the cursor after so long
-
-
-class PartState(msgspec.Struct):
-    """What the cursor knows of one part: where it is and how much of it counts."""
-
-    date: str
-    channel: str
-    name: str  # of the finished segment; the part is this with .part behind
-    bytes: int = 0
-    raw_bytes: int = 0
-    records: int = 0
-    members: int = 0
-    seq_first: int = 0
-    seq_last: int = 0
-    ts_recv_first: int = 0
-    ts_recv_last: int = 0
-    symbols: dict[str, int] = msgspec.field(default_factory=dict)
-    hours: list[int] = msgspec.field(default_factory=list)
-    started_ns: int = 0  # by our clock, for rotation
-
-
-class ConnState(msgspec.Struct):
-    """One connection: what is archived of it, when it was last heard, how it ended."""
-
-    archived: Ranges = msgspec.field(default_factory=list)
-    last_ts_recv: int = 0
-    touched_ns: int = 0  # by our clock
-    frames: int | None = None  # its last n, once it is closed
-    closed: str | None = None
-
-
-class DayState(msgspec.Struct):
-    """What the manifest of a day needs beyond its segments."""
-
-    conns: dict[str, tuple[int, int, int]] = msgspec.field(default_factory=dict)  # first n, last n, frames
-    sessions: list[msgspec.Raw] = msgspec.field(default_factory=list)
-    gaps: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict)
-    quarantined: dict[str, int] = msgspec.field(default_factory=dict)
-    sealed: bool = False
-    touched_ns: int = 0  # by our clock
-
-
-class Cursor(msgspec.Struct):
-    """The archiver's committed state."""
-
-    feed: str
-    stream: str = ""
-    seq: int = 0
-    format: int = archive.FORMAT
-    conns: dict[str, ConnState] = msgspec.field(default_factory=dict)
-    parts: list[PartState] = msgspec.field(default_factory=list)
-    days: dict[str, DayState] = msgspec.field(default_factory=dict)
 
 
 class _Head(msgspec.Struct, gc=False):
@@ -121,7 +70,7 @@ class Store:
     def __init__(self, archive_folder: Path, feed: str) -> None:
         self._archive = archive_folder
         self._folder = archive_folder / feed
-        self._cursor_path = self._folder / "cursor.json"
+        self._cursor_path = archive.cursor_path(archive_folder, feed)
         self._parts: dict[Key, _Part] = {}
         self._next_number: dict[Key, int] = {}
         self._numbers: dict[str, Numbers] = {}
@@ -129,6 +78,7 @@ class Store:
         self._date = ""
         self._day = (0, 0)  # ns range of self._date
         self._changed: set[str] = set()
+        self._jumps: dict[tuple[str, int, int], tuple[int, int]] = {}  # hole -> ts_recv before and after it
         durable.make_folder(self._folder)
         self.cursor = Cursor(feed)
         self._committed = self.cursor
@@ -142,13 +92,7 @@ class Store:
     def recover(self) -> None:
         """Take up the committed state; cut parts to it, finish renames that a crash left half done."""
         with contextlib.suppress(FileNotFoundError):
-            data = self._cursor_path.read_bytes()
-            try:
-                self.cursor = checked_json.decode(data, Cursor)
-            except msgspec.DecodeError as e:
-                raise Permanent(f"{self._cursor_path} is damaged ({e}): restore it, or move the folder away") from e
-            if self.cursor.format > archive.FORMAT:
-                raise archive.NewerFormat(f"{self._cursor_path} was written by a newer ssmd: upgrade this one")
+            self.cursor = archive.load_cursor(self._cursor_path)
         self._committed = msgspec.json.decode(msgspec.json.encode(self.cursor), type=Cursor)
         self._numbers = {conn: Numbers(state.archived) for conn, state in self.cursor.conns.items()}
         finished: list[PartState] = []
@@ -189,10 +133,13 @@ class Store:
         if numbers is None:
             numbers = self._numbers[conn] = Numbers()
             cursor.conns[conn] = ConnState(numbers.ranges)
+        expected = numbers.last + 1
         if not numbers.add(n):
             self.duplicates += 1
             return
         state = cursor.conns[conn]
+        if n > expected:
+            self._jumps[conn, expected, n - 1] = (state.last_ts_recv or ts_recv, ts_recv)
         state.last_ts_recv = max(state.last_ts_recv, ts_recv)
         self._changed.add(conn)
         if not self._day[0] <= ts_recv < self._day[1]:
@@ -218,6 +165,8 @@ class Store:
             p.hours.append(hour)
         day = cursor.days[date]
         known = day.conns.get(conn)
+        if known is None and n > 1:
+            self._carry_on(day, date, conn)
         day.conns[conn] = (n, n, 1) if known is None else (min(known[0], n), max(known[1], n), known[2] + 1)
         if channel[0] == "_":
             self._note_own(day, channel, message)
@@ -225,7 +174,7 @@ class Store:
         self.last_ts_recv = ts_recv
 
     def _new_part(self, date: str, channel: str) -> _Part:
-        day = self.cursor.days.setdefault(date, DayState())
+        day = self.cursor.days.get(date) or self._begin_day(date)
         if day.sealed:
             day.sealed = False  # late frames: the day will be sealed again, as a new revision
         if (date, channel) not in self._next_number:
@@ -233,10 +182,27 @@ class Store:
             self._next_number[date, channel] = used
         name = archive.segment_name(channel, self._next_number[date, channel])
         self._next_number[date, channel] += 1
-        state = PartState(date, channel, name, started_ns=time.time_ns())
+        state = PartState(date, channel, name, started_ns=time.time_ns(), crc32=0)
         part = self._parts[date, channel] = _Part(state)
         self.cursor.parts.append(state)
         return part
+
+    def _begin_day(self, date: str) -> DayState:
+        """A new day; the gaps that are open at midnight are its own too."""
+        before = max((d for d in self.cursor.days if d < date), default=None)
+        gaps = {} if before is None else self.cursor.days[before].gaps
+        still = {name: raw for name, raw in gaps.items() if msgspec.json.decode(raw, type=Gap).end is None}
+        day = self.cursor.days[date] = DayState(gaps=still)
+        return day
+
+    def _carry_on(self, day: DayState, date: str, conn: str) -> None:
+        """A connection of an earlier day goes on: what it is subscribed to is that day's to know too."""
+        before = max((d for d, other in self.cursor.days.items() if d < date and conn in other.conns), default=None)
+        for raw in reversed(self.cursor.days[before].sessions if before is not None else []):
+            session = msgspec.json.decode(raw, type=Session)
+            if session.conn == conn and session.type == "connected":
+                day.sessions.append(raw)
+                break
 
     def _note_own(self, day: DayState, channel: str, message: bytes) -> None:
         line = frames.parse(message)
@@ -245,11 +211,13 @@ class Store:
             day.quarantined[reason] = day.quarantined.get(reason, 0) + 1
         elif channel == frames.GAP:
             gap = msgspec.json.decode(line.frame, type=Gap)
-            day.gaps[gap.gap] = msgspec.Raw(bytes(line.frame))
+            for date, other in self.cursor.days.items():
+                if other is day or (not other.sealed and _touches(gap, date)):
+                    other.gaps[gap.gap] = msgspec.Raw(bytes(line.frame))
         elif channel == frames.SESSION:
             session = msgspec.json.decode(line.frame, type=Session)
             if session.type != "alive":
-                day.sessions.append(msgspec.Raw(bytes(line.frame)))
+                day.sessions.append(archive.timed_session(line.ts_recv, bytes(line.frame)))
             if session.type == "close":
                 closed = self.cursor.conns.setdefault(session.conn, ConnState())
                 closed.frames, closed.closed = session.frames, session.reason
@@ -294,11 +262,15 @@ class Store:
                 folder = self._day_folder(part.state.date)
                 durable.make_folder(folder)
                 part.appender = durable.Appender(folder / (part.state.name + ".part"), size=0)
-            part.appender.append(igzip.compress(raw, GZIP_LEVEL))
+            member = igzip.compress(raw, GZIP_LEVEL)
+            part.appender.append(member)
             part.appender.sync()
+            if part.state.crc32 is not None:
+                part.state.crc32 = zlib.crc32(member, part.state.crc32)
         for state in cursor.parts:
             part = commit.parts[state.date, state.channel]
             state.bytes = part.state.bytes = part.appender.size if part.appender is not None else 0
+            state.crc32 = part.state.crc32
         self._save_cursor(cursor)
         if commit.finished:
             for part in commit.finished:
@@ -439,6 +411,15 @@ class Store:
         last = max(numbers.last if numbers is not None else 0, state.frames or 0)
         return (numbers or Numbers()).holes(1, last)
 
+    def lost(self, conn: str, first: int, last: int, cause: GapCause, evidence: str) -> Gap | None:
+        """The row for a hole that nobody can fill; None if it is in the ledger already."""
+        name = f"{conn}-lost-{first}-{last}"
+        if any(name in day.gaps for day in self.cursor.days.values()):
+            return None
+        heard = self.cursor.conns[conn].last_ts_recv
+        before, after = self._jumps.get((conn, first, last), (heard, heard))
+        return Gap(name, self.cursor.feed, conn, [], before, max(before, after), cause, evidence)
+
     def committed(self) -> dict[str, Ranges]:
         """Which frames are safe, per connection, as of the last commit."""
         return {conn: state.archived for conn, state in self._committed.conns.items()}
@@ -460,7 +441,15 @@ def _connection(cursor: Cursor, date: str, conn: str) -> Connection:
     days = [d for d, day in cursor.days.items() if conn in day.conns]
     low = 1 if date == min(days) else first
     high = max(last, state.frames or 0) if date == max(days) else last
-    return Connection(conn, first, last, count, Numbers(state.archived).holes(low, high), state.closed)
+    return Connection(
+        conn, first, last, count, Numbers(state.archived).holes(low, high), state.closed, state.last_ts_recv
+    )
+
+
+def _touches(gap: Gap, date: str) -> bool:
+    """Whether something of a gap lies on a UTC date."""
+    end = _end_of(date)
+    return gap.start < end and (gap.end is None or gap.end >= end - DAY_NS)
 
 
 def _end_of(date: str) -> int:

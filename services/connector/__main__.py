@@ -8,6 +8,7 @@ import httpx
 from services.connector.connector import Connector
 from ssmd import config, service
 from ssmd.clock import Clock, RecordedClock, SystemClock
+from ssmd.durable import DiskFailed
 from ssmd.errors import Permanent, Transient
 from ssmd.telemetry import Telemetry, configure_logging
 
@@ -29,7 +30,11 @@ def main() -> None:
         connector = Connector(environment, feed, addresses, args.data, venue, clock, log)
         telemetry = Telemetry("connector")
         await telemetry.serve("127.0.0.1", args.port)
-        await connector.run(stop, telemetry)
+        try:
+            await connector.run(stop, telemetry)
+        except DiskFailed as e:
+            await telemetry.last_words(e)
+            raise
         await telemetry.close()
 
     service.run(run)

@@ -43,6 +43,9 @@ class Capture:
         self.frames = 0  # from the venue
         self.bad = 0
         self.last_ts_recv = 0
+        self.heard: dict[str, None] = {}  # channels, since the last look
+        self._unparsed: tuple[int, int, int, str] | None = None  # first ts, last ts, frames, first reason
+        self._segment = journal.newest
         self.dirty = False  # the journal has something not yet forced to disk
 
     def receive(self, connection: Connection, wires: Sequence[bytes], ts_recv: int) -> list[bytes]:
@@ -53,6 +56,7 @@ class Capture:
         conn, n = connection.conn_bytes, connection.n
         since = self.last_ts_recv or ts_recv
         owed: list[bytes] = []
+        heard = self.heard
         lines: list[bytes] = []
         records: list[Record] = []
         for wire in wires:
@@ -62,8 +66,9 @@ class Capture:
             msg = message(ts_recv, conn, n, wire, bad=route.bad, json=route.json)
             lines.append(encode(subject_bytes, msg))
             records.append(Record(subject, msg))
+            heard[route.channel] = None
             if route.bad is not None:
-                self.bad += 1
+                self._quarantined(route.bad, ts_recv)
             if route.owed:
                 owed.extend(route.owed)
             if route.notices:
@@ -75,6 +80,19 @@ class Capture:
         self.frames += len(wires)
         self.last_ts_recv = ts_recv
         return owed
+
+    def _quarantined(self, reason: str, ts_recv: int) -> None:
+        self.bad += 1
+        first, _, count, why = self._unparsed or (ts_recv, 0, 0, reason)
+        self._unparsed = (first, ts_recv, count + 1, why)
+
+    def parse_gap(self, connection: Connection, now_ns: int) -> None:
+        """What could not be parsed since the last call is one row: its meaning is missing, its bytes are not."""
+        if self._unparsed is not None:
+            first, last, count, why = self._unparsed
+            self._unparsed = None
+            evidence = f"{count} frames in quarantine, the first: {why[:200]}"
+            self.gaps(connection, [self.ledger.closed_one(connection.conn, "parse", first, last, evidence)], now_ns)
 
     def tick(self, connection: Connection, wall_ns: int, now_ns: int) -> list[bytes]:
         """About once a second: what the adapter owes and has noticed by the passing of (wall clock) time alone."""
@@ -138,3 +156,12 @@ class Capture:
         connection.n = n
         self.dirty = True
         self._put(position, records)
+        if self._journal.newest != self._segment:
+            self._segment = self._journal.newest
+            self._repeat_open_gaps(connection)
+
+    def _repeat_open_gaps(self, connection: Connection) -> None:
+        """A new journal segment begins with the gaps that are open, so that a start after a crash learns of them."""
+        rows = self.ledger.open_gaps
+        if rows:
+            self.gaps(connection, rows, self.last_ts_recv or rows[0].start)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 import socket
 import time
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from exchanges.port import Key, Notice, Subscription, Venue
+from exchanges.port import Key, Notice, Subscription, Unparsable, Venue
 from services.connector.capture import Capture, Connection
 from services.connector.link import Link, Refused, Target
 from services.connector.publisher import Publisher
+from services.connector.rhythm import Rhythm
 from ssmd import __version__, broker, config, durable, frames, subjects
 from ssmd.clock import SECOND_NS, Clock, RecordedClock
 from ssmd.errors import Permanent, Transient
@@ -31,6 +33,7 @@ ALIVE_SECONDS = 30
 CONNECT_SECONDS = 10.0
 BACKOFF_SECONDS = (0.1, 30.0)
 STEADY_SECONDS = 30.0  # a connection that lived so long resets the back-off
+STALE_SECONDS = 10.0  # a venue that answers pings but no commands for so long: connect anew
 STOP_SECONDS = 3.0  # for the closing handshake
 DRAIN_SECONDS = 5.0  # for JetStream's acknowledgements; what is left stays in the journal
 
@@ -69,9 +72,12 @@ class Connector:
         self._connection: Connection | None = None
         self._resume: tuple[str, int | None] | None = None
         self._symbols: set[str] = set()
+        self._schedule: bytes | None = None
+        self._cause: GapCause = "disconnect"  # why the connection that is, or was the last, ends
         self._reconnects = 0
         self._trouble = "not connected yet"
         self._attached = False
+        self._limits = environment.journalling
         self._stopped: asyncio.Task[bool]
         self._capture: Capture
         self._key: Key | None
@@ -159,6 +165,9 @@ class Connector:
         if before is not None:
             self._resume = (before, found.venue_crc32)
         why = "the connector was not running"
+        if found.cut_bytes:
+            why += f"; a torn record of {found.cut_bytes} bytes was cut from the journal's end"
+        self._capture.ledger.adopt(found.open_gaps.values())
         unclosed = {c: n for c, n in found.last.items() if c not in found.closed}
         while not stop.is_set():
             connection = Connection(frames.conn_id(self._feed.name, 0, time.time_ns(), random.getrandbits(16)), None)
@@ -180,18 +189,25 @@ class Connector:
                 self._capture.gaps(connection, rows, now)
             why = await self._live(connection, stop)
             now = self._clock.now_ns()
+            if self._cause == "disconnect" and (planned := self._planned()):
+                self._cause, why = "maintenance", f"{why}; planned: {planned}"
             if not stop.is_set():
                 last = self._capture.last_ts_recv or now
-                self._capture.gaps(connection, self._capture.ledger.open(connection.conn, "disconnect", last, why), now)
+                cause = self._cause
+                self._capture.gaps(connection, self._capture.ledger.open(connection.conn, cause, last, why), now)
                 self._reconnects += 1
             self._say(connection, "close", frames=connection.n + 1, reason=why)
-            before, cause, since = connection.conn, "disconnect", self._capture.last_ts_recv or now
+            before, since = connection.conn, self._capture.last_ts_recv or now
             self._resume = (connection.conn, connection.last_venue_crc32)
 
     async def _live(self, connection: Connection, stop: asyncio.Event) -> str:
         """Connect, however long it takes, and stay until the connection ends; returns why it did."""
         wait = BACKOFF_SECONDS[0]
         while not stop.is_set():
+            if self._journal_full():
+                await self._wait_for_room(connection)
+                continue
+            self._cause = "disconnect"
             try:
                 connecting = asyncio.ensure_future(self._connect(connection))
                 await self._either(connecting)
@@ -199,7 +215,13 @@ class Connector:
                     connecting.cancel()
                     break
                 link = connecting.result()
-            except (Transient, Permanent, TimeoutError, httpx.HTTPError) as e:  # even a refused key may be mended
+            except (
+                Transient,
+                Permanent,
+                Unparsable,
+                TimeoutError,
+                httpx.HTTPError,
+            ) as e:  # even a refused key may be mended
                 self._trouble = str(e) or type(e).__name__
                 level = self._log.error if isinstance(e, Refused) and e.status in {401, 403} else self._log.warning
                 level("not connected", reason=self._trouble)
@@ -213,8 +235,26 @@ class Connector:
             return "stopped" if stop.is_set() else reason
         return "stopped before it was connected"
 
+    def _journal_full(self) -> bool:
+        """Whether capture must pause rather than fill the disk: what is on disk already is worth more."""
+        usage = shutil.disk_usage(self._journal.folder)
+        free_min = min(self._limits.free_bytes_min, usage.total // 20)
+        return self._journal.total_bytes >= self._limits.bytes_max or usage.free < free_min
+
+    async def _wait_for_room(self, connection: Connection) -> None:
+        """Capture is broken off until the archive has taken some of the journal, or the disk has space again."""
+        taken = self._journal.total_bytes
+        self._trouble = (
+            f"capture is paused: the journal takes {taken:,} bytes of {self._journal.folder}, free some space"
+        )
+        self._log.error(self._trouble)
+        while self._journal_full() and not self._stopped.done():
+            await self._either(None, 1.0)
+        self._trouble = "connecting again after the journal was full"
+
     async def _connect(self, connection: Connection) -> Link:
         self._symbols = set(await self._list_instruments())
+        self._schedule = await self._ask_schedule()
         channels = self._plan.channels or self._version.channels
         names = tuple(sorted(self._symbols))
         adapter = self._venue.adapter(
@@ -258,6 +298,7 @@ class Connector:
         """Until the connection ends, by either side, or falls silent."""
         loop = asyncio.get_running_loop()
         silence = self._version.silence_seconds
+        rhythm = Rhythm()
         while not link.ended.done():
             if stop.is_set():
                 link.close()
@@ -268,14 +309,37 @@ class Connector:
             await self._either(link.ended, 1.0)
             now = self._clock.now_ns()
             link.send(self._capture.tick(connection, time.time_ns(), now))
+            link.send(self._look_at_rhythm(connection, rhythm, loop.time(), now))
             quiet = loop.time() - link.last_heard
-            if quiet > silence:
-                link.abort()
-                await link.ended
-                return f"nothing heard for {quiet:.1f} s"
             if quiet > silence / 3:
                 link.ping()
+            if quiet > silence:
+                self._cause, reason = "stale", f"nothing heard for {quiet:.1f} s, not even answers to pings"
+            elif any(seconds > STALE_SECONDS for _, seconds in rhythm.unexplained(loop.time())):
+                self._cause, reason = "stale", f"no data and no answers to commands for {STALE_SECONDS:.0f} s"
+            elif self._journal_full():
+                self._cause, reason = "overflow", f"the journal is full ({self._journal.total_bytes:,} bytes)"
+            else:
+                continue
+            link.abort()
+            await link.ended
+            return reason
         return link.ended.result()
+
+    def _look_at_rhythm(self, connection: Connection, rhythm: Rhythm, now: float, now_ns: int) -> Sequence[bytes]:
+        """A busy channel that falls silent: ask the venue; if it does not explain itself, a `stale` gap is open."""
+        capture, ledger = self._capture, self._capture.ledger
+        heard, capture.heard = capture.heard, {}
+        if heard:
+            rhythm.answered()
+            capture.gaps(connection, ledger.close("stale", now_ns), now_ns)
+        rhythm.heard((c for c in heard if c[0] != "_" and c != frames.CONTROL), now)
+        for channel, seconds in rhythm.stale(now):
+            since = now_ns - int(seconds * SECOND_NS)
+            evidence = f"{channel}: no frame for {seconds:.1f} s, and no answer when the venue was asked"
+            capture.gaps(connection, ledger.open(connection.conn, "stale", since, evidence), now_ns)
+        suspects = rhythm.suspects(now)
+        return connection.adapter.probe() if suspects and connection.adapter is not None else ()
 
     async def _either(self, other: asyncio.Future[Any] | None, seconds: float | None = None) -> None:
         """Wait until we shall stop, `other` is done, or time is up."""
@@ -302,6 +366,26 @@ class Connector:
                     todo.append(page.next)
         return found
 
+    async def _ask_schedule(self) -> bytes | None:
+        """The venue's calendar, if it has one and tells it now."""
+        request = self._venue.schedule()
+        if request is None:
+            return self._schedule
+        try:
+            async with httpx.AsyncClient(timeout=10) as client:
+                answer = await client.request(request.method, self._endpoint.rest + request.path)
+        except httpx.HTTPError:
+            return self._schedule
+        return answer.content if answer.status_code == 200 else self._schedule
+
+    def _planned(self) -> str | None:
+        """Why the venue is closed by its own calendar; None if it should be open, or we do not know."""
+        try:
+            return self._venue.closed(self._schedule, time.time_ns()) if self._schedule is not None else None
+        except Unparsable as e:
+            self._log.warning("the venue's calendar is not as documented", error=str(e))
+            return None
+
     async def _follow_instruments(self) -> None:
         """Subscribe to instruments that open while we are connected, drop those that are gone."""
         while True:
@@ -311,7 +395,7 @@ class Connector:
                 continue
             try:
                 listed = set(await self._list_instruments())
-            except (Transient, Permanent, httpx.HTTPError) as e:
+            except (Transient, Permanent, Unparsable, httpx.HTTPError) as e:
                 self._log.warning("cannot list instruments", error=str(e) or type(e).__name__)
                 continue
             new, gone = sorted(listed - self._symbols), sorted(self._symbols - listed)
@@ -360,6 +444,8 @@ class Connector:
                 last_alive = now
                 self._say(self._connection, "alive", connected=self._connection.connected)
             self._journal.confirm(self._are_archived)
+            if self._connection is not None:
+                self._capture.parse_gap(self._connection, now)
 
     def _say(self, connection: Connection, kind: str, **told: object) -> None:
         session = msgspec.convert({"type": kind, "feed": self._feed.name, "conn": connection.conn, **told}, Session)

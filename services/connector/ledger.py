@@ -1,11 +1,14 @@
 """The gap ledger of one feed while it is captured: which gaps are open, and the rows that open and close them."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from ssmd.events import Gap, GapCause
 
 Key = tuple[str, tuple[str, ...]]
-OUTAGES: frozenset[GapCause] = frozenset({"disconnect", "restart"})  # one is under way or none, whatever began it
+# The connection is away: one outage is under way or none, whatever began it.
+OUTAGES: frozenset[GapCause] = frozenset({"disconnect", "restart", "overflow", "maintenance"})
 
 
 def _key(cause: GapCause, symbols: tuple[str, ...]) -> Key:
@@ -21,6 +24,15 @@ class Ledger:
         self._count = 0
         self.closed = 0
 
+    def adopt(self, gaps: Iterable[Gap]) -> None:
+        """Gaps that a former run left open: they end when this run's first connection is up."""
+        for gap in gaps:
+            self._open.setdefault(_key(gap.cause, tuple(gap.symbols)), gap)
+
+    @property
+    def open_gaps(self) -> list[Gap]:
+        return list(self._open.values())
+
     @property
     def open_count(self) -> int:
         return len(self._open)
@@ -30,10 +42,20 @@ class Ledger:
         key = _key(cause, symbols)
         if key in self._open:
             return []
-        self._count += 1
-        gap = Gap(f"{conn}-g{self._count}", self._feed, conn, list(symbols), start, None, cause, evidence)
+        gap = self._new(conn, cause, start, None, evidence, symbols)
         self._open[key] = gap
         return [gap]
+
+    def closed_one(self, conn: str, cause: GapCause, start: int, end: int, evidence: str) -> Gap:
+        """A gap that is over by the time it is known."""
+        self.closed += 1
+        return self._new(conn, cause, start, end, evidence, ())
+
+    def _new(
+        self, conn: str, cause: GapCause, start: int, end: int | None, evidence: str, symbols: tuple[str, ...]
+    ) -> Gap:
+        self._count += 1
+        return Gap(f"{conn}-g{self._count}", self._feed, conn, list(symbols), start, end, cause, evidence)
 
     def close(self, cause: GapCause, end: int, symbols: tuple[str, ...] = ()) -> list[Gap]:
         """Nothing is missing after `end`; nothing to write if no such gap is open."""

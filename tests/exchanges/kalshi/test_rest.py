@@ -1,5 +1,7 @@
 """REST answers become instruments, pages, and errors that say whether to try again."""
 
+import json
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -76,3 +78,25 @@ def test_an_answer_that_is_no_listing_is_unparsable(body: bytes) -> None:
 def test_a_refusal_says_whether_to_try_again(status: int, body: bytes, kind: type[Exception], says: str) -> None:
     error = venue.refusal(status, body)
     assert type(error) is kind and says in str(error) and str(status) in str(error)
+
+
+def test_planned_closures_are_known_from_the_calendar() -> None:
+    """Thursday 03:00 to 05:00 in New York is maintenance; the hours are those of January 2026."""
+    allday = [{"open_time": "00:00", "close_time": "00:00"}]
+    days = dict.fromkeys(("monday", "tuesday", "wednesday", "friday", "saturday", "sunday"), allday)
+    thursday = [{"open_time": "00:00", "close_time": "03:00"}, {"open_time": "05:00", "close_time": "00:00"}]
+    hours = {"start_time": "2024-12-01T00:00:00Z", "end_time": "2200-12-01T00:00:00Z", "thursday": thursday, **days}
+    window = {"start_datetime": "2026-01-17T01:00:00Z", "end_datetime": "2026-01-17T02:00:00Z"}
+    body = json.dumps({"schedule": {"standard_hours": [hours], "maintenance_windows": [window]}}).encode()
+
+    def why(when: str) -> str | None:
+        return rest.closed(body, int(datetime.fromisoformat(when).timestamp()) * 10**9)
+
+    assert why("2026-01-15T07:59:59+00:00") is None  # 02:59:59 in New York
+    assert "trading hours of a Thursday (03:00" in str(why("2026-01-15T08:00:00+00:00"))
+    assert "(04:59" in str(why("2026-01-15T09:59:59+00:00"))
+    assert why("2026-01-15T10:00:00+00:00") is None
+    assert why("2026-01-16T08:30:00+00:00") is None
+    assert "maintenance from 2026-01-17T01:00" in str(why("2026-01-17T01:30:00+00:00"))
+    with pytest.raises(Unparsable):
+        rest.closed(b"{}", 0)

@@ -15,6 +15,7 @@ from services.archiver.archiver import Archiver
 from services.connector.connector import Connector
 from ssmd import archive, config, frames
 from ssmd.clock import SystemClock
+from ssmd.errors import SsmdError, Transient
 from ssmd.telemetry import Telemetry, configure_logging
 
 
@@ -51,6 +52,9 @@ class FakeAdapter:
     def unsubscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
         return []
 
+    def probe(self) -> Sequence[bytes]:
+        return [b'{"cmd":"probe"}']
+
     def tick(self, now_ns: int) -> Received | None:
         return None
 
@@ -64,6 +68,17 @@ class FakeVenue:
 
     def events(self, date: str):  # type: ignore[no-untyped-def]
         raise NotImplementedError
+
+    planned: str | None = None
+
+    def schedule(self) -> Request | None:
+        return None
+
+    def closed(self, schedule: bytes, at_ns: int) -> str | None:
+        return self.planned
+
+    def refusal(self, status: int, body: bytes) -> SsmdError:
+        return Transient(f"HTTP {status}")
 
     def instruments(self, series: Sequence[str]) -> Sequence[Request]:
         return []
@@ -191,7 +206,9 @@ async def rigged(data: Path, nats_url: str, port: int) -> AsyncIterator[Rig]:
         await rig.script(connection)
         await listening
 
-    async with serve(handler, "127.0.0.1", port):
+    async with serve(handler, "127.0.0.1", port, close_timeout=0.2) as server:
         yield rig
         for name in list(rig.running):
             await rig.kill(name)
+        for connection in server.connections:
+            connection.transport.abort()

@@ -1,0 +1,239 @@
+"""Whatever makes data go missing becomes a row with its extent: silence, a full journal, frames lost on the way."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from services.archiver import archiver as archiver_module
+from services.connector import connector as connector_module
+from services.connector import rhythm
+from ssmd import config, journal
+from ssmd.events import Gap
+
+from .conftest import Rig, until
+
+
+async def chatter(connection: ServerConnection, seconds: float) -> None:
+    end = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < end:
+        await connection.send('{"type":"trade","symbol":"S"}')
+        await asyncio.sleep(0.05)
+
+
+def causes(rig: Rig) -> list[tuple[str, bool]]:
+    """The ledger: each row's cause, and whether it closes the gap."""
+    return [(str(row["cause"]), row.get("end") is not None) for row in rig.rows("cause")]
+
+
+async def test_silence_that_the_venue_does_not_explain_is_stale(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rhythm, "KNOWN_SECONDS", 2)
+    monkeypatch.setattr(rhythm, "SUSPECT_SECONDS", 1.0)
+    monkeypatch.setattr(rhythm, "SUSPECT_PAUSES", 1.0)
+    monkeypatch.setattr(rhythm, "ANSWER_SECONDS", 0.5)
+
+    async def script(connection: ServerConnection) -> None:
+        await chatter(connection, 3.5)
+        await asyncio.sleep(5)  # pings are answered, our question is not
+        await connection.send('{"type":"trade","symbol":"S"}')
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    await until(lambda: b'{"cmd":"probe"}' in rig.received, 12)
+    await until(lambda: rig.status("connector")["gaps_open"] == 1, 6)
+    await until(lambda: rig.status("connector")["gaps_open"] == 0, 12)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    assert causes(rig) == [("stale", False), ("stale", True)]
+    start, end = rig.rows("cause")[1]["start"], rig.rows("cause")[1]["end"]
+    assert 4e9 < end - start < 8e9  # type: ignore[operator]
+
+
+async def test_silence_that_the_venue_explains_is_no_gap(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rhythm, "KNOWN_SECONDS", 2)
+    monkeypatch.setattr(rhythm, "SUSPECT_SECONDS", 1.0)
+    monkeypatch.setattr(rhythm, "SUSPECT_PAUSES", 1.0)
+    monkeypatch.setattr(rhythm, "ANSWER_SECONDS", 0.5)
+
+    async def script(connection: ServerConnection) -> None:
+        await chatter(connection, 3.5)
+        while True:
+            await asyncio.sleep(0.1)
+            if rig.received.count(b'{"cmd":"probe"}') > len([f for f in rig.sent[0] if b"answer" in f]):
+                await connection.send('{"type":"control","answer":1}')
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    await until(lambda: b'{"cmd":"probe"}' in rig.received, 12)
+    await asyncio.sleep(2)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    assert causes(rig) == []
+
+
+async def test_a_dead_link_is_stale_and_connected_anew(rig: Rig) -> None:
+    """Nothing at all is heard, not even answers to pings: seen after the feed's silence_seconds."""
+    version = rig.feed.versions[0].model_copy(update={"silence_seconds": 2.0})
+    rig.feed = rig.feed.model_copy(update={"versions": [version]})
+
+    async def script(connection: ServerConnection) -> None:
+        await connection.send('{"type":"trade","symbol":"S"}')
+        if len(rig.sent) == 1:
+            connection.transport.pause_reading()  # type: ignore[attr-defined]
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    await until(lambda: len(rig.sent) == 2 and len(rig.sent[1]) == 1)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    assert causes(rig) == [("stale", False), ("stale", True)]
+    assert "not even answers to pings" in str(rig.rows("cause")[0]["evidence"])
+
+
+async def test_a_full_journal_pauses_capture_and_says_so(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an archiver the journal cannot shrink; once there is one, capture goes on."""
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 10_000)
+    monkeypatch.setattr(journal.Journal.__init__, "__defaults__", (10_000,))
+    rig.environment = rig.environment.model_copy(update={"journalling": config.Journalling(bytes_max=60_000)})
+
+    async def chatter_fast(connection: ServerConnection) -> None:
+        for i in range(2_000):
+            await connection.send(f'{{"type":"trade","symbol":"S","i":{i}}}')
+            await asyncio.sleep(0.002)
+
+    rig.script = chatter_fast
+    await rig.start("connector")
+    await until(lambda: not rig.status("connector")["connected"] and bool(rig.sent))
+    await rig.start("archiver")
+    await until(lambda: len(rig.sent) >= 2, 20)
+    await until(lambda: rig.status("connector")["gaps_open"] == 0)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    assert causes(rig)[:2] == [("overflow", False), ("overflow", True)]
+    archived = rig.venue_frames()
+    assert archived[0] == rig.sent[0][: len(archived[0])]
+
+
+async def test_frames_that_are_nowhere_are_lost_by_name(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames vanish between the connector and the stream, and the journal has forgotten them."""
+    monkeypatch.setattr(archiver_module, "HOLE_SECONDS", 0.2)
+    monkeypatch.setattr(archiver_module, "HOUSEKEEPING_SECONDS", 0.1)
+    put = connector_module.Publisher.put
+
+    def forgetful(self, position, records):  # type: ignore[no-untyped-def]
+        put(self, position, [r for r in records if b'"i":7}' not in r.message])
+
+    monkeypatch.setattr(connector_module.Publisher, "put", forgetful)
+    monkeypatch.setattr(journal.Journal, "find", lambda self, conn, first, last: iter(()))
+
+    async def script(connection: ServerConnection) -> None:
+        for i in range(20):
+            await connection.send(f'{{"type":"trade","symbol":"S","i":{i}}}')
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    await until(lambda: bool(rig.status("archiver")["holes"]))
+    await until(lambda: any(b"-lost-" in s for s in seen_gaps(rig)))
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    (row,) = [msgspec.convert(row, Gap) for row in rig.rows("cause")]
+    missing = next(line for line in rig.lines() if b'"i":6}' in bytes(line.frame)).n + 1
+    assert (row.cause, row.gap) == ("lost", f"{row.conn}-lost-{missing}-{missing}")
+    assert row.end is not None
+
+
+def seen_gaps(rig: Rig) -> list[bytes]:
+    store = rig.parts["archiver"]._store  # type: ignore[attr-defined]
+    return [name.encode() for day in store.cursor.days.values() for name in day.gaps]
+
+
+async def test_frames_the_journal_still_has_are_asked_for_and_come(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the test above: with the journal whole, nothing is lost."""
+    monkeypatch.setattr(archiver_module, "HOLE_SECONDS", 0.2)
+    monkeypatch.setattr(archiver_module, "HOUSEKEEPING_SECONDS", 0.1)
+    put = connector_module.Publisher.put
+
+    def forgetful(self, position, records):  # type: ignore[no-untyped-def]
+        put(self, position, [r for r in records if b'"i":7}' not in r.message])
+
+    monkeypatch.setattr(connector_module.Publisher, "put", forgetful)
+
+    async def script(connection: ServerConnection) -> None:
+        for i in range(20):
+            await connection.send(f'{{"type":"trade","symbol":"S","i":{i}}}')
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    await until(lambda: bool(rig.status("archiver")["holes"]))
+    await until(lambda: not rig.status("archiver")["holes"])
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    assert rig.venue_frames() == rig.sent
+    assert causes(rig) == []
+
+
+async def test_a_gap_that_was_open_at_a_crash_is_closed_by_the_next_run(rig: Rig) -> None:
+    async def script(connection: ServerConnection) -> None:
+        kinds = ["trade", "break", "trade"] if len(rig.sent) == 1 else ["trade"]
+        for kind in kinds:
+            await connection.send(f'{{"type":"{kind}","symbol":"X"}}')
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    await until(lambda: rig.status("connector")["gaps_open"] == 1)
+    await asyncio.sleep(0.2)
+    await rig.kill("connector")
+    await rig.start("connector")
+    await until(lambda: len(rig.sent) == 2 and len(rig.sent[1]) == 1)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    rows = rig.rows("cause")
+    opened = {row["gap"] for row in rows if row.get("end") is None}
+    closed = {row["gap"] for row in rows if row.get("end") is not None}
+    assert opened == closed and len(opened) == 2
+    assert {row["cause"] for row in rows} == {"sequence", "restart"}
+
+
+async def test_what_cannot_be_parsed_is_a_row_too(rig: Rig) -> None:
+    async def script(connection: ServerConnection) -> None:
+        for _ in range(5):
+            await connection.send("garbage")
+        await asyncio.sleep(2.5)
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    await until(lambda: rig.status("connector")["gaps"] == 1)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    (row,) = rig.rows("cause")
+    assert (row["cause"], "5 frames in quarantine" in str(row["evidence"])) == ("parse", True)
+
+
+async def test_a_planned_closure_is_maintenance_and_no_failure(rig: Rig) -> None:
+    async def script(connection: ServerConnection) -> None:
+        await connection.send('{"type":"trade","symbol":"S"}')
+        if len(rig.sent) == 1:
+            connection.transport.abort()
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    connector = rig.parts["connector"]
+    connector._schedule = b"{}"  # type: ignore[attr-defined]
+    connector._venue.planned = "maintenance from 3 to 5"  # type: ignore[attr-defined]
+    await until(lambda: len(rig.sent) == 2 and len(rig.sent[1]) == 1)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    assert causes(rig) == [("maintenance", False), ("maintenance", True)]
+    assert str(rig.rows("cause")[0]["evidence"]).endswith("planned: maintenance from 3 to 5")
