@@ -78,7 +78,8 @@ class Archiver:
         telemetry.gauges("ssmd_archiver", lambda: {k: v for k, v in self._status().items() if isinstance(v, int)})
         durable.make_folder(self._folder / self._feed)
         with durable.Lock(self._folder / self._feed, f"archiver {self._feed}"):
-            await asyncio.to_thread(self._store.recover)
+            for mended in await asyncio.to_thread(self._store.recover):
+                self._log.error("archive mended", what=mended)
             self._nats = await broker.connect(self._nats_url, f"archiver-{self._feed}", self._log, self._nats_back)
             prefix = subjects.prefix(self._env, self._feed)
             await broker.ensure_stream(self._nats, self._stream, [f"{prefix}.json.>"])

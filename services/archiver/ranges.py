@@ -51,6 +51,25 @@ class Numbers:
             missing.append((expected, last))
         return missing
 
+    def joined(self) -> "Numbers":
+        """The same numbers, ranges that touch or overlap made one."""
+        ranges: Ranges = []
+        for a, b in sorted(self.ranges):
+            if ranges and a <= ranges[-1][1] + 1:
+                ranges[-1] = (ranges[-1][0], max(ranges[-1][1], b))
+            else:
+                ranges.append((a, b))
+        return Numbers(ranges)
+
+    def without(self, missing: Ranges) -> "Numbers":
+        """These numbers but for the missing ones."""
+        kept = self
+        for first, last in missing:
+            low = [(a, min(b, first - 1)) for a, b in kept.ranges if a < first]
+            high = [(max(a, last + 1), b) for a, b in kept.ranges if b > last]
+            kept = Numbers(low + high)
+        return kept
+
     @property
     def last(self) -> int:
         return self.ranges[-1][1] if self.ranges else 0

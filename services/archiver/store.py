@@ -9,7 +9,6 @@ compresses and syncs (`write`); only what the snapshot held is ever confirmed.
 """
 
 import calendar
-import contextlib
 import time
 import zlib
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ import msgspec
 from isal import igzip
 
 from services.archiver.ranges import Numbers
+from services.archiver.salvage import salvage
 from ssmd import __version__, archive, checked_json, durable, frames
 from ssmd.archive import Connection, ConnState, Cursor, DayState, Manifest, PartState, Ranges, Segment
 from ssmd.clock import DAY_NS, SECOND_NS, date_of
@@ -28,6 +28,7 @@ from ssmd.events import Gap, GapCause, Session
 
 GZIP_LEVEL = 2  # igzip: 540 MB/s at a ninth of the size; level 3 gains 2 % and costs a third of the speed
 HOUR_NS = 3600 * SECOND_NS
+REBUILD_DAYS = 3  # older frames are neither in the stream nor in a journal any more
 FORGET_NS = 2 * DAY_NS  # a finished connection or sealed day leaves the cursor after so long
 
 
@@ -89,38 +90,153 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------- recovery
 
-    def recover(self) -> None:
-        """Take up the committed state; cut parts to it, finish renames that a crash left half done."""
-        with contextlib.suppress(FileNotFoundError):
-            self.cursor = archive.load_cursor(self._cursor_path)
-        self._committed = msgspec.json.decode(msgspec.json.encode(self.cursor), type=Cursor)
+    def recover(self) -> list[str]:
+        """Take up the committed state: cut parts to it, finish renames that a crash left half done.
+
+        What is damaged is cut to its whole members or set aside, and reading starts early enough that the stream,
+        or else the connector's journal, brings its frames again. Returns what had to be mended, in words.
+        """
+        mended = self._load_cursor()
         self._numbers = {conn: Numbers(state.archived) for conn, state in self.cursor.conns.items()}
+        doubtful: set[str] = set()
         finished: list[PartState] = []
-        for state in self.cursor.parts:
+        for state in list(self.cursor.parts):
             final = self._day_folder(state.date) / state.name
             part = final.with_name(final.name + ".part")
-            if part.exists():
-                if part.stat().st_size < state.bytes:
-                    raise Permanent(
-                        f"{part} has {part.stat().st_size} bytes, but {state.bytes} were committed: "
-                        "restore it from a copy"
-                    )
-                self._parts[state.date, state.channel] = _Part(state, [], durable.Appender(part, size=state.bytes))
-            elif final.exists():
+            if not part.exists() and final.exists():
                 finished.append(state)
-            else:
-                raise Permanent(
-                    f"{part} is missing, but {state.records} frames were committed to it: restore it from a copy"
-                )
-        named = {self._day_folder(s.date) / (s.name + ".part") for s in self.cursor.parts}
-        for stray in set(self._folder.glob("*/*.part")) - named:
-            durable.remove(stray)  # begun, never committed: the stream still has it
-        for key, opened in self._parts.items():
-            self._next_number[key] = int(opened.state.name.split(".")[0].rsplit("_", 1)[1]) + 1
+                continue
+            wrong = self._take_part(state, part)
+            if wrong is not None:
+                mended.append(wrong)
+                doubtful.add(state.date)
+        self.cursor.parts = [s for s in self.cursor.parts if s in finished or (s.date, s.channel) in self._parts]
         if finished:
             self._enter(self.cursor, finished)
             self.cursor.parts = [p.state for p in self._parts.values()]
+        for date in self.cursor.days:
+            wrong_segments = self._drop_damaged_segments(date)
+            if wrong_segments:
+                mended += wrong_segments
+                doubtful.add(date)
+        self._set_strays_aside()
+        for date in sorted(doubtful):
+            self._count_again(date)
+        if finished or mended:
             self._save_cursor(self.cursor)
+        self._committed = msgspec.json.decode(msgspec.json.encode(self.cursor), type=Cursor)
+        return mended
+
+    def _load_cursor(self) -> list[str]:
+        """The committed state; made anew from the newest days if it is damaged or missing."""
+        try:
+            self.cursor = archive.load_cursor(self._cursor_path)
+            return []
+        except FileNotFoundError:
+            wrong = f"{self._cursor_path} is missing"
+        except archive.NewerFormat:
+            raise
+        except Permanent as e:
+            wrong = str(e)
+            durable.rename(self._cursor_path, self._cursor_path.with_name("cursor.json.damaged"))
+        newest = list(archive.manifests(self._archive, self.cursor.feed))[-REBUILD_DAYS:]
+        if not newest:
+            return []
+        for manifest in newest:
+            self.cursor.days[manifest.date] = DayState(
+                conns={c.conn: (c.first, c.last, c.frames) for c in manifest.connections},
+                sessions=list(manifest.sessions),
+                gaps={msgspec.json.decode(raw, type=Gap).gap: raw for raw in manifest.gaps},
+                quarantined=dict(manifest.quarantined),
+                sealed=manifest.sealed,
+            )
+            for c in manifest.connections:
+                state = self.cursor.conns.setdefault(c.conn, ConnState())
+                known = Numbers(state.archived)
+                every = Numbers([(c.first, c.last)]).without(c.holes)
+                state.archived = Numbers(sorted(known.ranges + every.ranges)).joined().ranges
+                state.last_ts_recv = max(state.last_ts_recv, c.heard)
+                state.closed = c.closed
+        return [f"{wrong}: it was made anew from the manifests of {len(newest)} days, and the stream is read again"]
+
+    def _take_part(self, state: PartState, path: Path) -> str | None:
+        """Go on with a part, cut to what was committed; says what is wrong if less than that is there."""
+        if path.exists() and path.stat().st_size >= state.bytes:
+            with path.open("rb") as file:
+                intact = state.crc32 is None or zlib.crc32(file.read(state.bytes)) == state.crc32
+            if intact:
+                self._open_part(state, path, state.bytes)
+                return None
+        self.cursor.seq = min(self.cursor.seq, state.seq_first - 1)
+        if not path.exists():
+            return f"{path} is missing, {state.records} committed frames with it"
+        kept = salvage(path, state.bytes)
+        lost = state.records - len(kept.lines)
+        durable.replace(path.with_name(path.name + ".damaged"), path.read_bytes())
+        if not kept.lines:
+            durable.remove(path)
+            return f"{path} is damaged: all of its {lost} committed frames"
+        state.bytes, state.raw_bytes, state.members, state.crc32 = kept.bytes, kept.raw_bytes, kept.members, kept.crc32
+        state.records, state.symbols = len(kept.lines), {}
+        state.ts_recv_first = min(line.ts_recv for line in kept.lines)
+        state.ts_recv_last = max(line.ts_recv for line in kept.lines)
+        state.seq_last = max(line.seq for line in kept.lines)
+        self._open_part(state, path, kept.bytes)
+        return f"{path} is damaged: {len(kept.lines)} of its frames were kept, {lost} are fetched again"
+
+    def _open_part(self, state: PartState, path: Path, size: int) -> None:
+        self._parts[state.date, state.channel] = _Part(state, [], durable.Appender(path, size=size))
+        self._next_number[state.date, state.channel] = _number(state.name) + 1
+
+    def _drop_damaged_segments(self, date: str) -> list[str]:
+        """Finished segments that are gone or not of their size leave the manifest, so that their frames come again."""
+        try:
+            manifest = self._manifest(date)
+        except Permanent as e:
+            return [str(e)]
+        wrong = {}
+        for segment in manifest.segments:
+            path = self._day_folder(date) / segment.name
+            size = path.stat().st_size if path.exists() else None
+            if size != segment.bytes:
+                wrong[segment.name] = f"{path} is {'missing' if size is None else 'damaged'}: {segment.records} frames"
+                self.cursor.seq = min(self.cursor.seq, segment.seq_first - 1)
+                if size is not None:
+                    durable.rename(path, path.with_name(path.name + ".damaged"))
+        if wrong:
+            self.cursor.days[date].sealed = False
+            segments = [s for s in manifest.segments if s.name not in wrong]
+            self._save_manifest(self.cursor, date, segments, manifest.revision, sealed=False)
+        return list(wrong.values())
+
+    def _set_strays_aside(self) -> None:
+        """Files that neither cursor nor manifest names: an uncommitted part goes, a segment gets another name."""
+        named = {self._day_folder(s.date) / (s.name + ".part") for s in self.cursor.parts}
+        for stray in set(self._folder.glob("*/*.part")) - named:
+            durable.remove(stray)  # begun, never committed: the stream still has it
+        for date in self.cursor.days:
+            known = {s.name for s in self._manifest(date).segments}
+            for path in self._day_folder(date).glob("*.jsonl.gz"):
+                if path.name not in known:
+                    durable.rename(path, path.with_name(path.name + ".stray"))
+
+    def _count_again(self, date: str) -> None:
+        """Which frames of a day are really here: forget those that are not, so that they are taken again."""
+        day, folder = self.cursor.days[date], self._day_folder(date)
+        paths = [folder / s.name for s in self._manifest(date).segments]
+        paths += [folder / (p.state.name + ".part") for key, p in self._parts.items() if key[0] == date]
+        here: dict[str, set[int]] = {conn: set() for conn in day.conns}
+        for path in paths:
+            for line in salvage(path, path.stat().st_size).lines:
+                here.setdefault(line.conn, set()).add(line.n)
+        for conn, (first, last, _) in day.conns.items():
+            found = Numbers()
+            for n in sorted(here[conn]):
+                found.add(n)
+            numbers = self._numbers.get(conn, Numbers()).without(found.holes(first, last))
+            self._numbers[conn] = numbers
+            self.cursor.conns.setdefault(conn, ConnState()).archived = numbers.ranges
+            day.conns[conn] = (first, last, len(here[conn]))
 
     # ------------------------------------------------------------------------------------------------- one frame
 
@@ -178,8 +294,8 @@ class Store:
         if day.sealed:
             day.sealed = False  # late frames: the day will be sealed again, as a new revision
         if (date, channel) not in self._next_number:
-            used = sum(1 for s in self._manifest(date).segments if s.channel == channel)
-            self._next_number[date, channel] = used
+            used = [_number(s.name) for s in self._manifest(date).segments if s.channel == channel]
+            self._next_number[date, channel] = max(used, default=-1) + 1
         name = archive.segment_name(channel, self._next_number[date, channel])
         self._next_number[date, channel] += 1
         state = PartState(date, channel, name, started_ns=time.time_ns(), crc32=0)
@@ -450,6 +566,11 @@ def _touches(gap: Gap, date: str) -> bool:
     """Whether something of a gap lies on a UTC date."""
     end = _end_of(date)
     return gap.start < end and (gap.end is None or gap.end >= end - DAY_NS)
+
+
+def _number(name: str) -> int:
+    """The number in a segment's name."""
+    return int(name.split(".", maxsplit=1)[0].rsplit("_", 1)[1])
 
 
 def _end_of(date: str) -> int:

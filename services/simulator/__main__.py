@@ -65,8 +65,8 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--faults",
         type=faults.parse,
-        metavar="SEED:EVERY[:KINDS]",
-        help=f"a fault every so many frames, of these kinds ({','.join(faults.KINDS)})",
+        metavar="SEED:EVERY[:KINDS[:AFTER]]",
+        help=f"a fault every so many frames, of these kinds, not in the first frames ({','.join(faults.KINDS)})",
     )
     parser.add_argument("--key-id", help="the only API key that is accepted")
     parser.add_argument("--public-key", type=Path, help="its public key (PEM); without it nothing is verified")

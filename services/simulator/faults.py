@@ -26,18 +26,20 @@ class FaultPlan:
     seed: int
     every: float
     kinds: tuple[str, ...] = KINDS
+    after: int = 0  # frames of market data before the first: a client must know the rhythm to miss it
 
 
 def parse(text: str) -> FaultPlan:
-    """`SEED:EVERY[:KIND,KIND…]`, as the option --faults has it."""
+    """`SEED:EVERY[:KIND,KIND…[:AFTER]]`, as the option --faults has it."""
     seed, _, rest = text.partition(":")
-    every, _, kinds = rest.partition(":")
+    every, _, rest = rest.partition(":")
+    kinds, _, after = rest.partition(":")
     chosen = tuple(kinds.split(",")) if kinds else KINDS
     unknown = [kind for kind in chosen if kind not in KINDS]
     try:
-        plan = FaultPlan(int(seed), float(every), chosen)
+        plan = FaultPlan(int(seed), float(every), chosen, int(after or 0))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not SEED:EVERY[:KINDS]") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not SEED:EVERY[:KINDS[:AFTER]]") from None
     if unknown or not plan.every >= FRAMES_MIN:
         raise argparse.ArgumentTypeError(f"faults are {', '.join(KINDS)}, one in {FRAMES_MIN} frames at most")
     return plan
@@ -49,7 +51,7 @@ class Faults:
     def __init__(self, plan: FaultPlan) -> None:
         self._plan = plan
         self._chance = Random(plan.seed)  # noqa: S311  # repeatable, not secret
-        self._left = self._pause()
+        self._left = plan.after + self._pause()
         self.count = 0
 
     def _pause(self) -> int:

@@ -89,11 +89,13 @@ class Line:
         """Add a record's frames to the batch, if it is subscribed to."""
         if self._tongue is None:
             self.put(self.grammar.market(record), ts_ns, place)
-        elif not self._tongue.silent(ts_ns):
+        elif self._tongue.silent(ts_ns):
+            self.grammar.market(record)  # the venue goes on numbering what does not leave it
+        else:
             self._market_with_faults(self._tongue, record, ts_ns, place)
 
     def silent(self, now_ns: int) -> bool:
-        """A fault has struck it dumb: not even a heartbeat is sent."""
+        """A fault has struck it dumb: no answer and no heartbeat is sent, only the TCP connection and pongs live on."""
         return self._tongue is not None and self._tongue.silent(now_ns)
 
     def _market_with_faults(self, tongue: Tongue, record: Record, ts_ns: int, place: int) -> None:
@@ -142,14 +144,13 @@ class Line:
                 self._out += (_HEADS[length] if length < 4096 else _head(length), wire)
 
     def flush(self) -> None:
-        """Write down what is about to be sent, then send it."""
-        if not self._out and not self._truth_lines:
-            return
-        if self._truth is not None and self._truth_lines:
+        """Write down what is about to be sent, then send it; on a line that has closed neither."""
+        open_ = self.ws.protocol.state is State.OPEN and not self.ws.transport.is_closing()
+        if open_ and self._truth is not None and self._truth_lines:
             self._truth.append(b"".join(self._truth_lines))
-            self._truth_lines.clear()
-        if self.ws.protocol.state is State.OPEN:
+        if open_ and self._out:
             self.ws.transport.write(b"".join(self._out))
+        self._truth_lines.clear()
         self._out.clear()
 
     def ping(self, body: bytes) -> None:

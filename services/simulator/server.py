@@ -177,7 +177,9 @@ class SimulatorServer:
     async def _converse(self, line: Line) -> None:
         while True:
             wire = await line.ws.recv(decode=False)
-            line.put(line.grammar.received(wire, self._wall_ns()), self._player.now_ns())
+            answers = line.grammar.received(wire, self._wall_ns())
+            if not line.silent(self._wall_ns()):
+                line.put(answers, self._player.now_ns())
             line.flush()
             if line.subscribed_at is None and line.grammar.subscriptions:
                 line.subscribed_at = asyncio.get_running_loop().time()

@@ -5,7 +5,9 @@ from typing import Any
 
 from activities.archive import Archive
 from activities.processes import Processes
+from activities.quarantine import Quarantine
 from activities.rollup import Rollup
+from activities.verify import Verify
 from ssmd import config
 
 
@@ -13,4 +15,15 @@ def steps(places: config.Places, addresses: config.Addresses, processes: Process
     """The activities, bound to a data folder and the servers of an environment."""
     archive = Archive(places, addresses.environment, addresses.nats)
     rollup = Rollup(places, processes)
-    return [archive.await_seal, archive.verify, rollup.rollup_hour, rollup.publish_day]
+    verify = Verify(places, processes)
+    return [
+        archive.await_seal,
+        archive.verify,
+        rollup.rollup_hour,
+        rollup.publish_day,
+        verify.scrub_archive,
+        verify.scrub_journal,
+        verify.scrub_lake,
+        verify.make_again,
+        Quarantine(places).replay_quarantine,
+    ]

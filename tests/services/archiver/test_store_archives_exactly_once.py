@@ -11,7 +11,6 @@ from services.archiver import store as store_module
 from services.archiver.store import Store
 from ssmd import archive, durable, frames
 from ssmd.clock import DAY_NS, SECOND_NS
-from ssmd.errors import Permanent
 from ssmd.events import Session
 
 NOON = 1_786_449_600 * SECOND_NS  # 2026-08-11T12:00:00Z
@@ -232,17 +231,6 @@ def test_frames_of_two_days_go_to_their_own(tmp_path: Path) -> None:
     commit(store, finish=True)
     assert archived(tmp_path) == everything(20)[:9]
     assert archived(tmp_path, NEXT) == everything(20)[9:]
-
-
-def test_damage_to_committed_bytes_stops_the_start(tmp_path: Path) -> None:
-    store = started(tmp_path)
-    feed(store, stream(5))
-    commit(store)
-    store.close()
-    part = next(tmp_path.glob("**/trade*.part"))
-    part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(Permanent, match="were committed: restore it from a copy"):
-        started(tmp_path)
 
 
 def test_a_newer_cursor_is_refused(tmp_path: Path) -> None:
