@@ -34,6 +34,10 @@ check: install ## style, types, import rules
 test: check ## check, then every test against the real servers
 	$(BIN)/pytest
 
+.PHONY: chaos
+chaos: install ## every fault against the real parts, 20 minutes; writes RELIABILITY.md
+	SSMD_CHAOS=full $(BIN)/pytest tests/chaos
+
 .PHONY: bench
 bench: install ## measure, and print the figures
 	$(BIN)/python -m bench

@@ -13,7 +13,7 @@ import mmap
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple, cast
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from isal import igzip
 
 from activities.processes import Board
-from exchanges.port import EventGrammar, Unparsable
+from exchanges.port import EventGrammar, Subscription, Unparsable, Venue
 from ssmd import __version__, archive, durable, frames, jobs, tables
 from ssmd.clock import DAY_NS
 from ssmd.config import Precision
@@ -109,12 +109,12 @@ def replay_hour(task: HourTask, board_path: Path) -> jobs.RolledHour:
 
 def _replay_hour(task: HourTask, board: Board) -> jobs.RolledHour:
     where = f"{task.feed} {task.date} {task.hour:02d}:00"
-    grammar: EventGrammar = importlib.import_module(f"exchanges.{task.venue}").venue.events(task.date)
+    venue: Venue = importlib.import_module(f"exchanges.{task.venue}").venue
     folder = archive.day_folder(task.archive, task.feed, task.date)
     start = task.day_start_ns + task.hour * HOUR_NS
     durable.make_folder(task.lake)
     with contextlib.ExitStack() as stack:
-        hour = _Hour(task, grammar, stack)
+        hour = _Hour(task, venue, stack)
         read = 0
         for name, channel, _ in task.segments:
             for lines in read_lines(folder / name, task.read_bytes):
@@ -180,9 +180,10 @@ class _Codes(dict[str, int]):
 class _Hour:
     """The replay of one hour: lines in, counted rows out into spools."""
 
-    def __init__(self, task: HourTask, grammar: EventGrammar, stack: contextlib.ExitStack) -> None:
+    def __init__(self, task: HourTask, venue: Venue, stack: contextlib.ExitStack) -> None:
         self._task = task
-        self._grammar = grammar
+        self._venue = venue
+        self._grammar = venue.events(task.date)
         self.tally = Tally()
         self.spools = {
             table: stack.enter_context(_Spool(table, tables.schema(table, task.precision), task.lake, task.sort_rows))
@@ -237,7 +238,7 @@ class _Hour:
     def _meaning(self, channel: str) -> Callable[[frames.Line], Iterable[object]]:
         """How lines of this channel are understood."""
         if channel == frames.BAD:
-            return _quarantined
+            return lambda line: second_chance(self._venue, self._grammar, line)[1]
         if channel == frames.SESSION:
             return lambda line: _own(line, Session)
         if channel == frames.GAP:
@@ -279,7 +280,17 @@ class _Hour:
         return None
 
 
-def _quarantined(line: frames.Line) -> Iterable[object]:
+def second_chance(venue: Venue, grammar: EventGrammar, line: frames.Line) -> tuple[str, Sequence[Event]]:
+    """A quarantined frame's channel and events, if the venue's grammar knows it by now.
+
+    Raises Unparsable, with the reason for which it was quarantined, if not. Each frame gets an adapter of its own:
+    what one frame is must not depend on which were looked at before it.
+    """
+    wire = line.wire()
+    route = venue.adapter(Subscription((), ())).received(wire, line.ts_recv)
+    if route.bad is None:
+        with contextlib.suppress(Unparsable):
+            return route.channel, grammar(route.channel, wire)
     raise Unparsable(line.reason or "no reason given")
 
 

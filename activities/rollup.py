@@ -8,7 +8,7 @@ from temporalio import activity
 
 from activities.processes import Processes
 from activities.replay import HourTask, replay_hour
-from ssmd import __version__, archive, config, jobs, tables
+from ssmd import __version__, archive, config, coverage, jobs, tables
 from ssmd.clock import SECOND_NS
 from ssmd.errors import Permanent
 
@@ -71,6 +71,7 @@ class Rollup:
             quarantined=dict(sorted(quarantined.items())),
             events=dict(sorted(events.items())),
             software=__version__,
+            coverage=_coverage(manifest),
         )
         path = tables.save_day(self._places.lake, lake_day)
         return jobs.RolledUp(
@@ -91,6 +92,14 @@ class Rollup:
                 "up: start the rollup of that day again"
             )
         return manifest
+
+
+def _coverage(manifest: archive.Manifest) -> list[tables.Covered]:
+    """The completeness statement, from the manifest alone: the same archive always gives the same."""
+    return [
+        tables.Covered(list(c.symbols), c.condition, c.covered_ns, c.gap_ns_by_cause, len(c.gaps))
+        for c in coverage.coverage(coverage.of_manifest(manifest))
+    ]
 
 
 def _read_back(path: Path, part: jobs.Part) -> None:

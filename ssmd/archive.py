@@ -16,6 +16,7 @@ from isal import igzip, isal_zlib
 
 from ssmd import checked_json, durable, frames
 from ssmd.errors import Permanent
+from ssmd.events import Session
 
 FORMAT = 1
 # What reading a segment raises where it is damaged (the stubs have isal_zlib.error as a value, not a type).
@@ -24,6 +25,7 @@ DAMAGE: tuple[type[Exception], ...] = (
     EOFError,
     cast(type[Exception], isal_zlib.error),
     msgspec.DecodeError,
+    UnicodeDecodeError,  # msgspec lets it through
 )
 Ranges = list[tuple[int, int]]  # inclusive, ascending, not touching
 
@@ -47,7 +49,10 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a day holds of one connection: its first and last `n` of that day, and what is missing between."""
+    """What a day holds of one connection: its first and last `n` of that day, and what is missing between.
+
+    `heard` is when its latest frame came (ns), of whatever day; 0 in old manifests.
+    """
 
     conn: str
     first: int
@@ -55,6 +60,7 @@ class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
     frames: int
     holes: Ranges = []
     closed: str | None = None
+    heard: int = 0
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -85,6 +91,65 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=False):
         return not any(c.holes for c in self.connections)
 
 
+class PartState(msgspec.Struct):
+    """What the cursor knows of one part: where it is and how much of it counts."""
+
+    date: str
+    channel: str
+    name: str  # of the finished segment; the part is this with .part behind
+    bytes: int = 0
+    raw_bytes: int = 0
+    records: int = 0
+    members: int = 0
+    seq_first: int = 0
+    seq_last: int = 0
+    ts_recv_first: int = 0
+    ts_recv_last: int = 0
+    symbols: dict[str, int] = msgspec.field(default_factory=dict)
+    hours: list[int] = msgspec.field(default_factory=list)
+    started_ns: int = 0  # by our clock, for rotation
+    crc32: int | None = None  # of its bytes; None in a part begun before this was kept
+
+
+class ConnState(msgspec.Struct):
+    """One connection: what is archived of it, when it was last heard, how it ended."""
+
+    archived: Ranges = msgspec.field(default_factory=list)
+    last_ts_recv: int = 0
+    touched_ns: int = 0  # by our clock
+    frames: int | None = None  # its last n, once it is closed
+    closed: str | None = None
+
+
+class DayState(msgspec.Struct):
+    """What the manifest of a day needs beyond its segments."""
+
+    conns: dict[str, tuple[int, int, int]] = msgspec.field(default_factory=dict)  # first n, last n, frames
+    sessions: list[msgspec.Raw] = msgspec.field(default_factory=list)  # with their time, but for `alive`
+    gaps: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict)
+    quarantined: dict[str, int] = msgspec.field(default_factory=dict)
+    sealed: bool = False
+    touched_ns: int = 0  # by our clock
+
+
+class Cursor(msgspec.Struct):
+    """The archiver's committed state; of days not yet finished into segments it knows more than their manifests."""
+
+    feed: str
+    stream: str = ""
+    seq: int = 0
+    format: int = FORMAT
+    conns: dict[str, ConnState] = msgspec.field(default_factory=dict)
+    parts: list[PartState] = msgspec.field(default_factory=list)
+    days: dict[str, DayState] = msgspec.field(default_factory=dict)
+
+
+class TimedSession(Session, frozen=True, omit_defaults=True):
+    """A `_session` row as manifest and cursor have it: with `ts`, when it was written (ns; 0 in old manifests)."""
+
+    ts: int = 0
+
+
 class NewerFormat(Permanent):
     """The data was written by a newer ssmd than this."""
 
@@ -111,6 +176,27 @@ def load_manifest(path: Path) -> Manifest:
     if manifest.format > FORMAT:
         raise NewerFormat(f"{path} has format {manifest.format}, this ssmd reads up to {FORMAT}: upgrade ssmd")
     return manifest
+
+
+def cursor_path(archive: Path, feed: str) -> Path:
+    return archive / feed / "cursor.json"
+
+
+def load_cursor(path: Path) -> Cursor:
+    """Raises FileNotFoundError, or Permanent if the file is damaged or of a newer format."""
+    data = path.read_bytes()
+    try:
+        cursor = checked_json.decode(data, Cursor)
+    except msgspec.DecodeError as e:
+        raise Permanent(f"{path} is damaged ({e}): restore it, or move the folder away") from e
+    if cursor.format > FORMAT:
+        raise NewerFormat(f"{path} was written by a newer ssmd: upgrade this one")
+    return cursor
+
+
+def timed_session(ts_recv: int, session: bytes) -> msgspec.Raw:
+    """A `_session` frame's JSON with its time put in front, to be read as TimedSession."""
+    return msgspec.Raw(b'{"ts":%d,%s' % (ts_recv, session[1:]))
 
 
 def save_manifest(path: Path, manifest: Manifest) -> None:

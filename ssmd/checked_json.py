@@ -32,9 +32,12 @@ def encode(value: msgspec.Struct, *, indent: int = -1) -> bytes:
 
 def decode(data: bytes, kind: type[T]) -> T:
     """The value in a file's content. Raises msgspec.DecodeError if a single bit of it is not as it was written."""
-    if data[-_TAIL_BYTES:] != _tail(data[:-_TAIL_BYTES]):
-        _without_checksum(data, kind)
-    return msgspec.json.decode(data, type=kind)
+    try:
+        if data[-_TAIL_BYTES:] != _tail(data[:-_TAIL_BYTES]):
+            _without_checksum(data, kind)
+        return msgspec.json.decode(data, type=kind)
+    except UnicodeDecodeError as e:  # msgspec lets this one through
+        raise msgspec.DecodeError(str(e)) from e
 
 
 def _without_checksum(data: bytes, kind: type) -> None:

@@ -78,6 +78,106 @@ class RolledUp:
 
 
 @dataclass(frozen=True)
+class Scrub:
+    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at."""
+
+    feed: str
+    date: str
+
+    @property
+    def verify_id(self) -> str:
+        return f"verify/{self.feed}/{self.date}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it was written: what, and where in which file (relative to the data folder).
+
+    `mend` is what can make it whole again: `journal`, `lake-rebuild` (from the archive), `second-copy` or `none`.
+    """
+
+    kind: str
+    path: str
+    what: str
+    where: str
+    mend: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Scrubbed:
+    """What one part of a day's scrub looked at, and found; `more` findings were left out.
+
+    `hours` (UTC) are those whose tables can be made again from whole segments, to be compared.
+    """
+
+    revision: int = 0
+    sealed: bool = False
+    files: int = 0
+    bytes: int = 0
+    frames: int = 0
+    hours: list[int] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    more: int = 0
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A scrubbed day: what was looked at (`segments`: finished ones and open parts), and every finding but `more`."""
+
+    feed: str
+    date: str
+    revision: int
+    sealed: bool
+    frames: int
+    segments: int
+    archive_bytes: int
+    lake_files: int
+    lake_bytes: int
+    hours_made_again: int
+    journal_records: int
+    findings: list[Finding]
+    more: int = 0
+
+    @property
+    def whole(self) -> bool:
+        return not self.findings
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A feed's UTC day, whose quarantined frames are to be looked at again."""
+
+    feed: str
+    date: str
+
+    @property
+    def replay_id(self) -> str:
+        return f"replay-quarantine/{self.feed}/{self.date}"
+
+
+@dataclass(frozen=True)
+class SecondChance:
+    """Of the frames quarantined for a reason: how many there are, and how many would parse now, by channel."""
+
+    reason: str
+    frames: int
+    parse_now: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What today's grammar makes of a day's quarantined frames; `more` are frames of reasons beyond the listed ones."""
+
+    feed: str
+    date: str
+    frames: int
+    parse_now: int
+    reasons: list[SecondChance] = field(default_factory=list)
+    more: int = 0
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a job or a step is: `done` of `total` (0: not countable) while `doing` it."""
 

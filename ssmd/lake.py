@@ -4,12 +4,12 @@
     ssmd.lake.connect("data").sql("select symbol, count(*) from trades group by all").show()
 
 Views: `raw` (every archived frame), `trades`, `tickers`, `book_deltas`, `book_snapshots`, `status`, `sessions`,
-`gaps`. Macros: `ts(ns)` makes a timestamp of nanoseconds, `book_at(symbol, ns)` the book of an instrument at a time.
+`gaps`, `coverage` (what of a day is there, by instrument). Macros: `ts(ns)` makes a timestamp of nanoseconds,
+`book_at(symbol, ns)` the book of an instrument at a time.
 A view shows what was there when the connection was made.
 """
 
 import functools
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -19,8 +19,11 @@ import pyarrow as pa
 from ssmd import archive, config, tables
 from ssmd.config import Precision
 from ssmd.errors import Permanent
+from ssmd.whole import Named, Whole
 
-VIEWS = ("raw", *tables.TABLES)
+VIEWS = ("raw", *tables.TABLES, "coverage")
+
+Check = Callable[[Iterable[Named]], None]
 
 _RAW_COLUMNS = {
     "feed": "VARCHAR",
@@ -37,15 +40,28 @@ _RAW_COLUMNS = {
     "tail": "VARCHAR",
     "reason": "VARCHAR",
 }
+_COVERAGE_COLUMNS = {
+    "feed": "VARCHAR",
+    "date": "DATE",
+    "symbol": "VARCHAR",
+    "covered_seconds": "DOUBLE",
+    "gap_seconds": "DOUBLE",
+    "gaps": "BIGINT",
+    "condition": "VARCHAR",
+}
 # What an empty table's decimals look like; a feed's own precision holds as soon as there is a file.
 _NO_PRECISION = Precision(price=6, size=2)
 
 
-def connect(data: str | Path = "data", *, verify: bool = False) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection with the views over a data folder; `verify` hashes every lake file first.
+def connect(data: str | Path = "data", *, verify: bool | None = None) -> duckdb.DuckDBPyConnection:
+    """An in-memory connection with the views over a data folder.
 
     Raises Permanent if the folder or a manifest is damaged or of a newer format. A file that a manifest names but
-    that is not there, or not of its size, makes the view that needs it say so, and no other.
+    that is not there, or not what it was, makes the view that needs it say so, and no other.
+
+    Files are hashed (SHA-256) before they are read, because DuckDB itself would serve flipped bits: by default those
+    that are new or have changed since they were last found whole (1.4 GB/s and core, once; then a look at each), with
+    `verify=True` all of them, with `verify=False` none (only presence and size are looked at).
     """
     places = config.Places(Path(data))
     places.check()
@@ -56,11 +72,15 @@ def connect(data: str | Path = "data", *, verify: bool = False) -> duckdb.DuckDB
     }
     connection = duckdb.connect(config=offline)
     connection.execute("SET TimeZone = 'UTC'")
-    _make_view(connection, "raw", _RAW_COLUMNS, functools.partial(_raw, places.archive))
+    whole = Whole(places)
+    check = functools.partial(whole.check, hash_=verify is not False, again=verify is True)
+    _make_view(connection, "raw", _RAW_COLUMNS, functools.partial(_raw, places.archive, check))
     days = list(tables.days(places.lake))
     for table in tables.TABLES:
         files = [(day, file) for day in days for file in day.files if file.table == table]
-        _make_view(connection, table, _columns(table), functools.partial(_table, table, places.lake, files, verify))
+        _make_view(connection, table, _columns(table), functools.partial(_table, table, places.lake, files, check))
+    _make_view(connection, "coverage", _COVERAGE_COLUMNS, functools.partial(_coverage, places.lake, days))
+    whole.save()
     for macro in _MACROS:
         connection.execute(macro)
     return connection
@@ -86,16 +106,16 @@ def _make_view(
 # ------------------------------------------------------------------------------------------------------------- raw
 
 
-def _raw(root: Path) -> str | None:
+def _raw(root: Path, check: Check) -> str | None:
     """Frames verbatim: DuckDB's JSON reader would write numbers and blanks anew, so `frame` is cut from the line."""
-    paths = []
+    files = []
     for manifest in archive.manifests(root):
         folder = archive.day_folder(root, manifest.feed, manifest.date)
-        for segment in manifest.segments:
-            mend = "restore it from a copy, or have the archiver make the day again"
-            paths.append(_present(folder / segment.name, segment.bytes, mend))
-    if not paths:
+        mend = f"`ssmd verify {manifest.feed} {manifest.date}` says what can mend it"
+        files += [Named(folder / s.name, s.bytes, s.sha256, mend) for s in manifest.segments]
+    if not files:
         return None
+    check(files)
     keys = {name: kind for name, kind in _RAW_COLUMNS.items() if name not in {"feed", "date", "channel", "frame"}}
     shape = ", ".join(f'"{name}":"{kind}"' for name, kind in keys.items())
     # Conditions on feed, date and channel concern the file's name alone, so DuckDB opens only the files they leave.
@@ -113,33 +133,54 @@ def _raw(root: Path) -> str | None:
                 parse_path(filename) AS path,
                 strpos(json, '"frame":') AS start,
                 json_transform(json, '{{{shape}}}') AS line
-            FROM read_json_objects({_list(paths)}, format = 'newline_delimited', compression = 'gzip', filename = true)
+            FROM read_json_objects({_list(files)}, format = 'newline_delimited', compression = 'gzip', filename = true)
         )"""  # noqa: S608 - paths that our manifests name, quoted
 
 
 # ---------------------------------------------------------------------------------------------------------- tables
 
 
-def _table(table: str, lake: Path, files: Iterable[tuple[tables.LakeDay, tables.LakeFile]], verify: bool) -> str | None:
-    paths = []
-    for day, file in files:
-        mend = f"run `ssmd rollup {day.feed} {day.date}` to make it again"
-        path = _present(lake / file.path, file.bytes, mend)
-        if verify and archive.sha256_of(path) != file.sha256:
-            raise Permanent(f"{path} is damaged (its SHA-256 is not what its manifest says): {mend}")
-        paths.append(path)
-    if not paths:
+def _table(table: str, lake: Path, named: Iterable[tuple[tables.LakeDay, tables.LakeFile]], check: Check) -> str | None:
+    files = [
+        Named(lake / f.path, f.bytes, f.sha256, f"run `ssmd rollup {day.feed} {day.date}` to make it again")
+        for day, f in named
+    ]
+    if not files:
         return None
+    check(files)
     # feed and date come from the path as well, so conditions on them leave files unopened.
     # A gap is written when it opens and again when it closes: what counts is the latest of its rows.
     only = "QUALIFY row_number() OVER (PARTITION BY gap ORDER BY ts_recv DESC, n DESC) = 1" if table == "gaps" else ""
     return f"""
         SELECT {", ".join(_columns(table))}
         FROM read_parquet(
-            {_list(paths)},
+            {_list(files)},
             union_by_name = true, hive_partitioning = true, hive_types = {{'feed': VARCHAR, 'date': DATE}}
         )
         {only}"""  # noqa: S608 - paths that our manifests name, quoted
+
+
+def _coverage(lake: Path, days: Iterable[tables.LakeDay]) -> str | None:
+    """The days' own statements, read from their manifests when asked for."""
+    paths = [lake / tables.manifest_path(day.feed, day.date) for day in days if day.coverage]
+    if not paths:
+        return None
+    shape = (
+        "{feed: 'VARCHAR', date: 'DATE', coverage: 'STRUCT(symbols VARCHAR[], condition VARCHAR, covered_ns BIGINT, "
+        "gap_ns MAP(VARCHAR, BIGINT), gaps BIGINT)[]'}"
+    )
+    size = 2 * max(path.stat().st_size for path in paths)  # a manifest is one JSON object; many symbols make it long
+    names = ", ".join(_text(str(path.absolute())) for path in paths)
+    return f"""
+        SELECT
+            feed, date, unnest(of.symbols) AS symbol,
+            of.covered_ns / 1e9 AS covered_seconds,
+            coalesce(list_sum(map_values(of.gap_ns)), 0) / 1e9 AS gap_seconds,
+            of.gaps, of.condition
+        FROM (
+            SELECT feed, date, unnest(coverage) AS of
+            FROM read_json([{names}], columns = {shape}, format = 'auto', maximum_object_size = {max(size, 16 << 20)})
+        )"""  # noqa: S608 - paths of manifests, quoted
 
 
 def _columns(table: str) -> dict[str, str]:
@@ -166,19 +207,8 @@ def _duckdb_type(kind: pa.DataType) -> str:
     return "VARCHAR"
 
 
-def _present(path: Path, size: int, mend: str) -> Path:
-    """The file a manifest names. Raises Permanent if it is not there, or not whole."""
-    try:
-        found = os.stat(path).st_size  # noqa: PTH116 - a lake has many files, and Path.stat takes twice as long
-    except OSError as e:
-        raise Permanent(f"{path} is named by its day's manifest but cannot be read ({e.strerror}): {mend}") from e
-    if found != size:
-        raise Permanent(f"{path} is damaged ({found} bytes, but its manifest says {size}): {mend}")
-    return path
-
-
-def _list(paths: Iterable[Path]) -> str:
-    return f"[{', '.join(_text(str(path.absolute())) for path in paths)}]"
+def _list(files: Iterable[Named]) -> str:
+    return f"[{', '.join(_text(str(file.path.absolute())) for file in files)}]"
 
 
 def _text(value: str) -> str:

@@ -17,7 +17,9 @@ import pyarrow as pa
 from ssmd import checked_json, durable
 from ssmd.archive import NewerFormat
 from ssmd.config import Precision
+from ssmd.coverage import Condition
 from ssmd.errors import Permanent
+from ssmd.events import GapCause
 
 FORMAT = 1
 
@@ -98,6 +100,21 @@ class LakeFile(msgspec.Struct, frozen=True):
     sha256: str
 
 
+def hour_of(file: LakeFile) -> int:
+    """The UTC hour whose rows a file holds."""
+    return int(file.path.rsplit("_", 1)[1].partition(".")[0])
+
+
+class Covered(msgspec.Struct, frozen=True):
+    """What of a day is there of `symbols` (they share it): see ssmd.coverage for what the words mean."""
+
+    symbols: list[str]
+    condition: Condition
+    covered_ns: int
+    gap_ns: dict[GapCause, int]
+    gaps: int
+
+
 class LakeDay(msgspec.Struct, frozen=True):
     """A rolled-up day: what it was made from, what it holds, what became of every frame."""
 
@@ -113,6 +130,7 @@ class LakeDay(msgspec.Struct, frozen=True):
     events: dict[str, int]
     format: int = FORMAT
     software: str = ""
+    coverage: list[Covered] = []
 
 
 def load_day(path: Path) -> LakeDay:

@@ -2,9 +2,11 @@
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.replay_quarantine import ReplayQuarantine
 from workflows.rollup_day import RollupDay
+from workflows.verify_archive import VerifyArchive
 
-WORKFLOWS: list[type] = [RollupDay]
+WORKFLOWS: list[type] = [RollupDay, VerifyArchive, ReplayQuarantine]
 
 
 def runner() -> SandboxedWorkflowRunner:

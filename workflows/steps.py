@@ -53,7 +53,7 @@ async def do(step: Callable[..., Any], /, *arguments: Any, within: timedelta) ->
     )
 
 
-def label(day: jobs.Day) -> None:
+def label(day: jobs.Day | jobs.Scrub | jobs.Quarantined) -> None:
     """Make the workflow findable by feed and date."""
     if workflow.in_workflow():
         workflow.upsert_search_attributes([FEED.value_set(day.feed), TRADING_DATE.value_set(day.date)])

@@ -15,7 +15,8 @@ EXIT_INTERRUPTED = 130
 
 def build() -> typer.Typer:
     """All commands. Each imports what it needs when it runs: `ssmd --help` takes 0.1 s, DuckDB alone 0.2."""
-    from ssmd.cli import data, query, rollup, up  # noqa: PLC0415 - they import this package's neighbours
+    # Not at the top: they import this package's neighbours.
+    from ssmd.cli import coverage, data, gaps, quarantine, query, rollup, up, verify  # noqa: PLC0415
 
     app = typer.Typer(
         name="ssmd",
@@ -31,6 +32,10 @@ def build() -> typer.Typer:
     app.add_typer(data.app, name="data")
     app.command()(rollup.rollup)
     app.command()(rollup.seal)
+    app.command()(gaps.gaps)
+    app.command()(coverage.coverage)
+    app.add_typer(quarantine.app, name="quarantine")
+    app.command()(verify.verify)
     app.command()(version)
     return app
 

@@ -41,7 +41,7 @@ def list_(data: DataFolder = Path("data")) -> None:
         )
     if len(lines) == 1:
         typer.echo(f"{data} holds no archived day yet: `ssmd up` fills it", err=True)
-    _print(lines, right={2, 3})
+    print_table(lines, right={2, 3})
 
 
 @app.command()
@@ -69,7 +69,7 @@ def sample(
         segments = [s for s in manifest.segments if s.channel == name]
         lines = (line for s in segments for line in archive.read_segment(folder / s.name, s))
         for line in islice(lines, count):
-            _show(name, line.ts_recv, line.conn, line.n, line.wire(), line.reason)
+            show_frame(name, line.ts_recv, line.conn, line.n, line.wire(), line.reason)
 
 
 def _day(root: Path, feed: str, date: str | None) -> "Manifest":
@@ -84,7 +84,7 @@ def _day(root: Path, feed: str, date: str | None) -> "Manifest":
     return archive.load_manifest(archive.manifest_path(root, feed, date or dates[-1]))
 
 
-def _show(channel: str, ts_recv: int, conn: str, n: int, wire: bytes, reason: str | None) -> None:
+def show_frame(channel: str, ts_recv: int, conn: str, n: int, wire: bytes, reason: str | None) -> None:
     """One frame: a heading of ours, then the venue's own bytes (indented, on a terminal)."""
     from datetime import UTC, datetime  # noqa: PLC0415
 
@@ -126,7 +126,8 @@ def _size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def _print(lines: Sequence[Sequence[str]], right: set[int]) -> None:
+def print_table(lines: Sequence[Sequence[str]], right: set[int]) -> None:
+    """Columns side by side, those in `right` to the right."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     for line in lines:
         cells = (c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))

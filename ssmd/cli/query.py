@@ -23,7 +23,8 @@ def query(
         str,
         typer.Argument(
             metavar="SQL",
-            help="DuckDB SQL over the views raw, trades, tickers, book_deltas, book_snapshots, status, sessions, gaps.",
+            help="DuckDB SQL over the views raw, trades, tickers, book_deltas, book_snapshots, status, sessions, gaps, "
+            "coverage.",
             show_default=False,
         ),
     ],

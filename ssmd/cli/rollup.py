@@ -1,6 +1,5 @@
 """`ssmd rollup` and `ssmd seal`: a day of frames becomes a day of tables."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +8,6 @@ import typer
 from ssmd.errors import Permanent, Transient
 
 if TYPE_CHECKING:
-    from temporalio.client import WorkflowHandle
-
     from ssmd import jobs
     from ssmd.config import Addresses
 
@@ -20,7 +17,6 @@ DayName = Annotated[
 ]
 DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
 
-LOOK_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
 SEAL_SECONDS = 120.0  # the archiver first archives all that the stream holds
 
@@ -34,8 +30,9 @@ def rollup(
 ) -> None:
     """Make a day's tables from its frames: wait until it is sealed, verify, roll up, publish."""
     from ssmd import archive, config, jobs  # noqa: PLC0415
+    from ssmd.cli import job  # noqa: PLC0415
 
-    day = jobs.Day(config.load_feed(feed).name, _date(date), seal)
+    day = jobs.Day(config.load_feed(feed).name, utc_date(date), seal)
     places = config.Places(data)
     places.check()
     manifest = archive.manifest_path(places.archive, day.feed, day.date)
@@ -50,10 +47,12 @@ def rollup(
     if local:
         if seal:
             _addresses(data)  # only this folder's own archiver can
-        raise typer.Exit(_here(day, data))
+        raise typer.Exit(job.here("RollupDay", day, data).returncode)
     import asyncio  # noqa: PLC0415
 
-    rolled = asyncio.run(_by_temporal(day, _addresses(data)))
+    rolled = asyncio.run(
+        job.by_temporal("RollupDay", day, day.rollup_id, jobs.RolledUp, _addresses(data), f"ssmd rollup {feed} {date}")
+    )
     rows = ", ".join(f"{count:,} {table}" for table, count in rolled.rows.items()) or "no rows"
     bad = sum(rolled.quarantined.values())
     typer.echo(
@@ -68,12 +67,12 @@ def seal(feed: FeedName, date: DayName, data: DataFolder = Path("data")) -> None
 
     from ssmd import config, jobs  # noqa: PLC0415
 
-    day = jobs.Day(config.load_feed(feed).name, _date(date), seal=True)
+    day = jobs.Day(config.load_feed(feed).name, utc_date(date), seal=True)
     answer = asyncio.run(_seal(day, _addresses(data)))
     typer.echo(f"{day.feed} {day.date} is sealed: revision {answer['revision']}, {int(answer['frames']):,} frames")
 
 
-def _date(said: str) -> str:
+def utc_date(said: str) -> str:
     """A UTC date as YYYY-MM-DD."""
     from datetime import UTC, date, datetime, timedelta  # noqa: PLC0415
 
@@ -98,100 +97,6 @@ def _addresses(data: Path) -> "Addresses":
 
 def _tell(sentence: str) -> None:
     typer.echo(sentence, err=True)
-
-
-# ------------------------------------------------------------------------------------------------------------ here
-
-
-def _here(day: "jobs.Day", data: Path) -> int:
-    """Run the job in a process of the application tree; its exit code. Ctrl-C reaches it as well."""
-    import signal  # noqa: PLC0415
-    import subprocess  # noqa: PLC0415
-
-    import msgspec  # noqa: PLC0415
-
-    from ssmd import config  # noqa: PLC0415
-
-    command = [sys.executable, "-m", "services.worker", "--data", str(data.absolute())]
-    command += ["--local", "RollupDay", msgspec.json.encode(day).decode()]
-    worker = subprocess.Popen(command, cwd=config.application_folder())
-    ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        return worker.wait()
-    finally:
-        signal.signal(signal.SIGINT, ours)
-
-
-# ------------------------------------------------------------------------------------------------------ by Temporal
-
-
-async def _by_temporal(day: "jobs.Day", addresses: "Addresses") -> "jobs.RolledUp":
-    """Start RollupDay, or join it where it runs already, and wait for its result."""
-    import asyncio  # noqa: PLC0415
-    from datetime import timedelta  # noqa: PLC0415
-
-    from temporalio.client import Client, WorkflowFailureError  # noqa: PLC0415
-    from temporalio.common import WorkflowIDConflictPolicy  # noqa: PLC0415
-    from temporalio.service import RPCError  # noqa: PLC0415
-
-    from ssmd import config, jobs  # noqa: PLC0415
-
-    temporal = config.load_environment(addresses.environment).temporal
-    try:
-        connecting = Client.connect(addresses.temporal, namespace=temporal.namespace)
-        client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
-        handle = await client.start_workflow(
-            "RollupDay",
-            day,
-            id=day.rollup_id,
-            task_queue=temporal.task_queue,
-            result_type=jobs.RolledUp,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            rpc_timeout=timedelta(seconds=CONNECT_SECONDS),
-        )
-    except (RuntimeError, RPCError, TimeoutError) as e:
-        raise Transient(
-            f"no Temporal answers at {addresses.temporal}: start it with `ssmd up`, or do the rollup here with --local"
-        ) from e
-    telling = asyncio.create_task(_tell_progress(handle))
-    try:
-        rolled: jobs.RolledUp = await handle.result()
-        return rolled
-    except WorkflowFailureError as e:
-        cause: BaseException = e
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise Permanent(f"{day.rollup_id} failed: {cause}") from e
-    except RPCError as e:
-        raise Transient(
-            f"Temporal at {addresses.temporal} went away ({e.message}); {day.rollup_id} goes on when it is back"
-        ) from e
-    except asyncio.CancelledError:
-        _tell(f"{day.rollup_id} goes on without you; `ssmd rollup {day.feed} {day.date}` waits for it again")
-        raise
-    finally:
-        telling.cancel()
-
-
-async def _tell_progress(handle: "WorkflowHandle[object, jobs.RolledUp]") -> None:
-    """Say what the workflow does, and what its steps say of themselves, whenever that changes."""
-    import asyncio  # noqa: PLC0415
-
-    from temporalio.service import RPCError  # noqa: PLC0415
-
-    from ssmd import jobs  # noqa: PLC0415
-
-    said = ""
-    while True:
-        try:
-            now = await handle.query("progress", result_type=jobs.Progress)
-            sentence = f"{now.doing}: {now.done} of {now.total} hours" if now.total else now.doing
-            if sentence != said:
-                _tell(sentence)
-                said = sentence
-        except RPCError:
-            pass  # no worker yet, or Temporal is away: what waits for the result will say so
-        await asyncio.sleep(LOOK_SECONDS)
 
 
 # -------------------------------------------------------------------------------------------------------- by NATS

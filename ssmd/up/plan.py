@@ -21,6 +21,8 @@ class Part:
     needs: tuple[str, ...] = ()
     feed: str | None = None
     status_port: int = 0  # 0: it answers nothing about itself that we read
+    health: str = ""  # a server's own word on whether it can do its work, if it has one
+    folder: Path | None = None  # where it writes
 
 
 def addresses(wanted: Wanted, chosen: Mapping[str, Chosen], supervisor: int) -> config.Addresses:
@@ -58,7 +60,11 @@ def parts(wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple
         nats_line = servers.nats_command(nats, places.nats, chosen["nats"].port, chosen["nats-monitor"].port)
         ports = chosen["temporal"].port, chosen["ui"].port
         temporal_line = servers.temporal_command(temporal, places.temporal, *ports)
-        found = [Part("nats", "nats", tuple(nats_line)), Part("temporal", "temporal", tuple(temporal_line))]
+        health = f"http://{servers.LOOPBACK}:{chosen['nats-monitor'].port}/healthz"
+        found = [
+            Part("nats", "nats", tuple(nats_line), health=health, folder=places.nats),
+            Part("temporal", "temporal", tuple(temporal_line)),
+        ]
     started = {p.name for p in found}
 
     def service(kind: str, source: Source | None, needs: tuple[str, ...], *more: str) -> None:

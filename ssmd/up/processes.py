@@ -95,6 +95,13 @@ class Process:
         self.state = "stopped"
         return None if child is None else self.last_exit
 
+    def again(self) -> None:
+        """SIGTERM without stopping to keep it: it starts anew."""
+        if self.running:
+            assert self._child is not None
+            with contextlib.suppress(ProcessLookupError):
+                self._child.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """SIGKILL to it and to all it started."""
         self._stopping.set()

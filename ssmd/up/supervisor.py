@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 EXIT_MISSING = 1  # frames that were sent are not in the archive
 EXIT_INTERRUPTED = 130
+UNWELL_LOOKS = 3  # that often in a row a server says that it cannot do its work, then it is started anew
+ROOM_BYTES = 16 << 20  # if its disk has so much space: without, it would be no better
 # When each must have stopped, in seconds after Ctrl-C: all of it in under 10. Whoever needs longer is killed, which
 # loses nothing: the journal is the truth until frames are archived.
 STOP_BY = {"worker": 4.0, "connector": 6.0, SIMULATOR: 8.0, "temporal": 7.0, "archiver": 8.8, "nats": 9.6}
@@ -139,12 +142,27 @@ class Up:
         while True:
             started = time.monotonic()
             await self.watch.ask()
+            self._mend_servers()
             try:
                 display.show(self.watch.snapshot(time.monotonic()))
             except BrokenPipeError:  # whoever read our lines has gone, as a terminal that hangs up
                 self._interrupted.set()
             hurry = self.watch.doing.startswith("starting")
             await asyncio.sleep(max(0.05, (0.25 if hurry else ASK_SECONDS) - (time.monotonic() - started)))
+
+    def _mend_servers(self) -> None:
+        """nats-server takes nothing more after a failed write, even when there is space again: start it anew then."""
+        for part in self.parts:
+            looks = self.watch.unwell_looks(part)
+            if looks < UNWELL_LOOKS or self._stopping:
+                continue
+            assert part.folder is not None
+            if shutil.disk_usage(part.folder).free >= ROOM_BYTES:
+                self.watch.tell(
+                    f"{part.name} says that it is not healthy ({self.watch.problems(part)}); starting it anew"
+                )
+                self.watch.forget(part.name)
+                self.watch.processes[part.name].again()
 
     # ------------------------------------------------------------------------------------------------ starting
 

@@ -47,6 +47,8 @@ class _Heard:
     answers: bool = False
     ready: bool = False
     problems: tuple[str, ...] = ()
+    well: int = 0  # the process that was seen healthy, by its id
+    unwell_looks: int = 0  # at that process, one after the other
 
 
 class Watch:
@@ -113,7 +115,9 @@ class Watch:
 
     async def ask(self) -> None:
         """One round: every service, every process, and Temporal."""
-        await asyncio.gather(*(self._ask_part(part) for part in self.parts if part.status_port), self._ask_temporal())
+        services = (self._ask_part(part) for part in self.parts if part.status_port)
+        own_word = (self._ask_server(part) for part in self.parts if part.health)
+        await asyncio.gather(*services, *own_word, self._ask_temporal())
         for name, process in self.processes.items():
             self._memory[name] = process.sample()
         self._round.set()
@@ -140,6 +144,29 @@ class Watch:
             process.was_ready |= heard.ready
         except (httpx.HTTPError, msgspec.DecodeError, AttributeError):
             heard.answers = False
+
+    async def _ask_server(self, part: Part) -> None:
+        """A server that was healthy and says that it no longer is; one that is starting or silent is another matter."""
+        heard, process = self._heard.setdefault(part.name, _Heard()), self.processes.get(part.name)
+        heard.answers = False
+        if process is None or not process.running:
+            return
+        try:
+            answer = await self._client.get(part.health)
+            error = str(msgspec.json.decode(answer.content).get("error", "it is not healthy"))
+        except (httpx.HTTPError, msgspec.DecodeError, AttributeError):
+            return
+        heard.answers = True
+        if answer.status_code == httpx.codes.OK:
+            heard.well, heard.unwell_looks, heard.problems = process.pid, 0, ()
+        elif heard.well == process.pid:
+            heard.unwell_looks += 1
+            heard.problems = (error,)
+
+    def unwell_looks(self, part: Part) -> int:
+        """How often in a row a server that was healthy has said that it is not."""
+        heard = self._heard.get(part.name)
+        return heard.unwell_looks if heard is not None and heard.answers else 0
 
     async def _ask_temporal(self) -> None:
         if self.temporal is None:

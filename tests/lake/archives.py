@@ -136,12 +136,18 @@ class ArchivedDay:
             revision=revision,
             sealed=sealed,
             segments=segments,
-            connections=[archive.Connection(self.conn, 1, self.n, self.n)],
+            connections=[archive.Connection(self.conn, 1, self.n, self.n, heard=self.now)],
+            sessions=self._sessions(),
             gaps=[msgspec.Raw(line.wire()) for _, raw in self.lines.get("_gap", []) for line in [frames.parse(raw)]],
             counts={channel: len(lines) for channel, lines in self.lines.items()},
+            quarantined=Counter(frames.parse(line).reason or "unknown" for _, line in self.lines.get(frames.BAD, [])),
         )
         archive.save_manifest(archive.manifest_path(root, self.feed, self.date), manifest)
         return manifest
+
+    def _sessions(self) -> list[msgspec.Raw]:
+        rows = [(ts, frames.parse(raw).wire()) for ts, raw in self.lines.get(frames.SESSION, [])]
+        return [archive.timed_session(ts, row) for ts, row in rows if b'"alive"' not in row]
 
     def _segment(self, folder: Path, channel: str, number: int, lines: list[tuple[int, bytes]]) -> archive.Segment:
         raws = [line + b"\n" for _, line in lines]

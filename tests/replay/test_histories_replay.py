@@ -1,7 +1,7 @@
 """Every recorded history replays: a change that would strand running workflows is found here.
 
 After a change that is meant, gate it with `workflow.patched`, and record the new history beside the old one:
-SSMD_RECORD=1 pytest tests/workflows/test_rollup_day.py
+SSMD_RECORD=1 pytest tests/workflows
 """
 
 from datetime import timedelta

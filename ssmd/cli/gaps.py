@@ -1,0 +1,103 @@
+"""`ssmd gaps`: the gap ledger."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssmd import written
+
+if TYPE_CHECKING:
+    from ssmd.events import Gap
+
+EVIDENCE_CHARACTERS_MAX = 100
+SYMBOLS_SHOWN_MAX = 2
+
+
+def gaps(
+    feed: Annotated[str | None, typer.Argument(metavar="FEED", help="The feed (else: all).")] = None,
+    date: Annotated[
+        str | None, typer.Option(help="Only gaps that touch this UTC day: YYYY-MM-DD, today or yesterday.")
+    ] = None,
+    only_open: Annotated[bool, typer.Option("--open", help="Only gaps that are still open.")] = False,
+    data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
+    json: Annotated[bool, typer.Option("--json", help="One JSON array, times in ns.")] = False,
+) -> None:
+    """List what is missing: when, which instruments, why, and whether it is over or repaired."""
+    import time  # noqa: PLC0415
+
+    from ssmd import config, ledger  # noqa: PLC0415
+    from ssmd.cli.rollup import utc_date  # noqa: PLC0415
+
+    places = config.Places(data)
+    places.check()
+    day = None if date is None else utc_date(date)
+    rows = [gap for one in ledger.recorded(places.archive, feed) for gap in one.gaps]
+    rows = [gap for gap in rows if not only_open or gap.end is None]
+    rows = sorted((gap for gap in rows if day is None or _touches(gap, day)), key=lambda gap: (gap.start, gap.gap))
+    if json:
+        import msgspec  # noqa: PLC0415
+
+        typer.echo(msgspec.json.encode([_record(gap) for gap in rows]))
+        return
+    _show(rows, time.time_ns())
+    if not rows:
+        what = "gap is open" if only_open else "gap is known"
+        typer.echo(f"no {what} of {feed or 'any feed'}{f' on {day}' if day else ''}", err=True)
+
+
+def _touches(gap: "Gap", date: str) -> bool:
+    from ssmd import coverage  # noqa: PLC0415
+    from ssmd.clock import DAY_NS  # noqa: PLC0415
+
+    start = coverage.midnight(date)
+    return gap.start < start + DAY_NS and (gap.end is None or gap.end >= start)
+
+
+def _show(rows: list["Gap"], now_ns: int) -> None:
+    from ssmd.cli.data import print_table  # noqa: PLC0415
+
+    lines = [("feed", "start (UTC)", "duration", "cause", "symbols", "conn", "state", "evidence")]
+    for gap in rows:
+        lasted = written.length(max((now_ns if gap.end is None else gap.end) - gap.start, 0))
+        lines.append(
+            (
+                gap.feed,
+                written.when(gap.start),
+                f"{lasted} …" if gap.end is None else lasted,
+                gap.cause,
+                _symbols(gap),
+                gap.conn,
+                state(gap),
+                written.shortened(gap.evidence, EVIDENCE_CHARACTERS_MAX),
+            )
+        )
+    print_table(lines, right={2})
+
+
+def state(gap: "Gap") -> str:
+    """open, closed or repaired."""
+    return "repaired" if gap.repair else "open" if gap.end is None else "closed"
+
+
+def _symbols(gap: "Gap") -> str:
+    """Their names if they are few; none means every instrument of the connection."""
+    if not gap.symbols:
+        return "all"
+    return ", ".join(gap.symbols) if len(gap.symbols) <= SYMBOLS_SHOWN_MAX else f"{len(gap.symbols):,}"
+
+
+def _record(gap: "Gap") -> dict[str, object]:
+    return {
+        "feed": gap.feed,
+        "gap": gap.gap,
+        "start": gap.start,
+        "end": gap.end,
+        "seconds": None if gap.end is None else (gap.end - gap.start) / 1e9,
+        "cause": gap.cause,
+        "symbols": gap.symbols,
+        "conn": gap.conn,
+        "state": state(gap),
+        "evidence": gap.evidence,
+        "repair": gap.repair,
+    }

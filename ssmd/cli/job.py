@@ -1,0 +1,91 @@
+"""A job, run from the command line: here, or by Temporal."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import typer
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError
+
+from ssmd import config, jobs
+from ssmd.config import Addresses
+from ssmd.errors import Permanent, Transient
+
+R = TypeVar("R")
+
+LOOK_SECONDS = 0.5
+CONNECT_SECONDS = 5.0
+
+
+def here(workflow: str, given: object, data: Path, *, capture: bool = False) -> "subprocess.CompletedProcess[bytes]":
+    """Run the job in a process of the application tree, which prints (or `capture`s) its result. Ctrl-C reaches it."""
+    command = [sys.executable, "-m", "services.worker", "--data", str(data.absolute())]
+    command += ["--local", workflow, msgspec.json.encode(given).decode()]
+    ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        worker = subprocess.Popen(command, cwd=config.application_folder(), stdout=subprocess.PIPE if capture else None)
+        printed, _ = worker.communicate()
+        return subprocess.CompletedProcess(command, worker.returncode, printed)
+    finally:
+        signal.signal(signal.SIGINT, ours)
+
+
+async def by_temporal(workflow: str, given: object, id_: str, answer: type[R], addresses: Addresses, command: str) -> R:
+    """Start the workflow, or join it where it runs already, and wait for its result; `command` would do so again."""
+    temporal = config.load_environment(addresses.environment).temporal
+    try:
+        connecting = Client.connect(addresses.temporal, namespace=temporal.namespace)
+        client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
+        handle = await client.start_workflow(
+            workflow,
+            given,
+            id=id_,
+            task_queue=temporal.task_queue,
+            result_type=answer,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            rpc_timeout=timedelta(seconds=CONNECT_SECONDS),
+        )
+    except (RuntimeError, RPCError, TimeoutError) as e:
+        raise Transient(
+            f"no Temporal answers at {addresses.temporal}: start it with `ssmd up`, or do it here with --local"
+        ) from e
+    telling = asyncio.create_task(_tell_progress(handle))
+    try:
+        result: R = await handle.result()
+        return result
+    except WorkflowFailureError as e:
+        cause: BaseException = e
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise Permanent(f"{id_} failed: {cause}") from e
+    except RPCError as e:
+        raise Transient(
+            f"Temporal at {addresses.temporal} went away ({e.message}); {id_} goes on when it is back"
+        ) from e
+    except asyncio.CancelledError:
+        typer.echo(f"{id_} goes on without you; `{command}` waits for it again", err=True)
+        raise
+    finally:
+        telling.cancel()
+
+
+async def _tell_progress(handle: WorkflowHandle[Any, Any]) -> None:
+    """Say what the workflow does, and what its steps say of themselves, whenever that changes."""
+    said = ""
+    while True:
+        try:
+            now = await handle.query("progress", result_type=jobs.Progress)
+            sentence = f"{now.doing}: {now.done} of {now.total} hours" if now.total else now.doing
+            if sentence != said:
+                typer.echo(sentence, err=True)
+                said = sentence
+        except RPCError:
+            pass  # no worker yet, or Temporal is away: what waits for the result will say so
+        await asyncio.sleep(LOOK_SECONDS)

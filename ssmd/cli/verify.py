@@ -1,0 +1,108 @@
+"""`ssmd verify`: every byte kept of a day is looked at again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssmd.errors import Permanent
+
+if TYPE_CHECKING:
+    from ssmd import jobs
+    from ssmd.config import Places
+
+EXIT_FINDINGS = 1
+
+
+def verify(
+    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    date: Annotated[
+        str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today, yesterday or all.")
+    ] = "all",
+    local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per day.")] = False,
+    data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
+) -> None:
+    """Read everything kept of a day again, make its tables again, and say what is damaged and what can mend it.
+
+    Nothing is changed. Exit code 0: all is whole; 1: something is not; 2: it could not be looked at.
+    """
+    import msgspec  # noqa: PLC0415
+
+    from ssmd import config, jobs  # noqa: PLC0415
+
+    places = config.Places(data)
+    places.check()
+    name = config.load_feed(feed).name
+    verified = []
+    for day in _days(places, name, date):
+        verified.append(_verify(jobs.Scrub(name, day), data, local))
+        if json:
+            typer.echo(msgspec.json.encode(verified[-1]).decode())
+    if not json:
+        _show(verified)
+    if any(v.findings for v in verified):
+        raise typer.Exit(EXIT_FINDINGS)
+
+
+def _days(places: "Places", feed: str, said: str) -> list[str]:
+    """The dates to look at: those of the archive and of the lake."""
+    from ssmd.cli.rollup import utc_date  # noqa: PLC0415
+
+    if said != "all":
+        return [utc_date(said)]
+    dates = {path.name for path in places.archive.glob(f"{feed}/????-??-??")}
+    dates |= {path.name.removeprefix("date=") for path in places.lake.glob(f"days/feed={feed}/date=????-??-??")}
+    if not dates:
+        raise Permanent(f"nothing of {feed} is archived in {places.archive}: `ssmd data list` shows what is")
+    return sorted(dates)
+
+
+def _verify(day: "jobs.Scrub", data: Path, local: bool) -> "jobs.Verified":
+    """Run the job by this folder's own platform, or here if there is none."""
+    import asyncio  # noqa: PLC0415
+
+    import msgspec  # noqa: PLC0415
+
+    from ssmd import jobs, service  # noqa: PLC0415
+    from ssmd.cli import job  # noqa: PLC0415
+
+    addresses = None
+    if not local:
+        try:
+            addresses = service.addresses(data, None)
+        except Permanent:
+            typer.echo("no platform is running on this data folder: verifying here", err=True)
+    if addresses is not None:
+        again = f"ssmd verify {day.feed} {day.date}"
+        return asyncio.run(job.by_temporal("VerifyArchive", day, day.verify_id, jobs.Verified, addresses, again))
+    done = job.here("VerifyArchive", day, data, capture=True)
+    if done.returncode:
+        raise typer.Exit(done.returncode)  # it has said why
+    return msgspec.json.decode(done.stdout, type=jobs.Verified)
+
+
+def _show(verified: "Sequence[jobs.Verified]") -> None:
+    """A table of what was found, what mends it, and one sentence."""
+    from ssmd.cli.data import print_table  # noqa: PLC0415
+
+    # The journal is looked at with each day: what is said of it is said once.
+    found = sorted({f for v in verified for f in v.findings}, key=lambda f: (f.path, f.where))
+    days = f"{verified[0].feed} {verified[0].date}" + (f" to {verified[-1].date}" if len(verified) > 1 else "")
+    looked = (
+        f"{sum(v.frames for v in verified):,} frames in {sum(v.segments for v in verified):,} segments, "
+        f"{sum(v.lake_files for v in verified):,} table files, {sum(v.hours_made_again for v in verified):,} hours "
+        f"of tables made again, {max(v.journal_records for v in verified):,} journal records"
+    )
+    if not found:
+        typer.echo(f"{days} is whole: {looked}")
+        return
+    rows = [(f.path, f.where or "-", f.mend, f.what) for f in found]
+    print_table([("file", "where", "mend", "what"), *rows], right=set())
+    typer.echo("")
+    for mend, advice in sorted({(f.mend, f.advice) for f in found}):
+        typer.echo(f"{mend}: {advice}")
+    more = sum(v.more for v in verified)
+    count = f"{len(found)} findings" + (f" and {more:,} more" if more else "")
+    typer.echo(f"{days} is damaged: {count} in {looked}")

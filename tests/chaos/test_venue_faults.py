@@ -1,0 +1,122 @@
+"""Every fault that a venue's side injects is in the ledger within 6 s; clean data has no gap at all."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .accounts import Account, Fault, Gap
+from .rig import Platform, platform
+
+LEDGER_NS = 6_000_000_000
+SOONER_NS = 50_000_000  # a gap begins at the last good frame, which may be read after the venue stamped the fault
+CHANNELS = ("orderbook_delta", "trade")  # those that the venue numbers: in others a skipped frame leaves no trace
+RATE = 2000
+BUT_STALE = ("skip", "duplicate", "swap", "cut", "oversized", "garbage")
+CAUSES = {
+    "skip": {"sequence"},
+    "swap": {"sequence"},
+    "stale": {"stale", "disconnect"},
+    "cut": {"disconnect"},
+    "oversized": {"disconnect"},
+    "garbage": {"parse"},
+}
+
+
+def in_time(fault: Fault, gaps: list[Gap]) -> bool:
+    """A gap of the right cause that covers the fault, or begins in the moment after it, was told within 6 s."""
+    return any(
+        gap.cause in CAUSES[fault.kind]
+        and gap.start <= fault.ts + LEDGER_NS
+        and gap.end >= fault.ts - SOONER_NS
+        and gap.told <= fault.ts + LEDGER_NS
+        for gap in gaps
+    )
+
+
+def unnoticed(found: Account, run: Platform) -> list[Fault]:
+    """The faults that the ledger does not have in time; of duplicates, those that the connector did not warn of."""
+    warned = [
+        json.loads(line) for line in run.parts["connector"].log.read_text().splitlines() if "again or late" in line
+    ]
+    seconds = [time.mktime(time.strptime(w["timestamp"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone for w in warned]
+    missed = []
+    for fault in found.faults:
+        if fault.kind == "duplicate":
+            noticed = any(-2 < s - fault.ts / 1e9 < 3 for s in seconds)
+        else:
+            noticed = in_time(fault, found.gaps)
+        if not noticed:
+            missed.append(fault)
+    return missed
+
+
+def run_with_faults(run: Platform, wanted: int, seconds: float) -> Account:
+    run.start()
+    run.until(lambda: run.status("simulator").get("faults", 0) >= wanted, f"{wanted} faults are injected", seconds)
+    time.sleep(6.0)  # the last one's time
+    run.rest()
+    return run.account()
+
+
+@pytest.mark.timeout(900)
+def test_every_fault_is_in_the_ledger_within_six_seconds(
+    tmp_path: Path, seed: int, full: bool, reliability: Callable[[str, str, str], None]
+) -> None:
+    # A watchdog knows what silence means only once it knows the feed: the short share has no time for that.
+    wanted, plan = (210, f"{seed}:1500::{35 * RATE}") if full else (12, f"{seed}:1000:{','.join(BUT_STALE)}")
+    with platform(tmp_path, seed=seed, rate=RATE, channels=CHANNELS, faults=plan) as run:
+        found = run_with_faults(run, wanted, 600)
+        kinds = dict(sorted(Counter(fault.kind for fault in found.faults).items()))
+        missed = unnoticed(found, run)
+        assert not missed, f"{len(missed)} of {kinds} are not in the ledger in time, the first: {missed[:5]}\n{found}"
+        assert found.whole, str(found)
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        blind = Account(gaps=[], faults=found.faults)
+        left = [fault for fault in blind.faults if fault.kind != "duplicate" and not in_time(fault, blind.gaps)]
+        assert left
+        reliability(
+            "Venue faults are in the ledger within 6 s",
+            f"{len(found.faults)} of {len(found.faults)}: {told}; {found}",
+            f"without the ledger {len(left)} missed",
+        )
+
+
+@pytest.mark.timeout(300)
+def test_an_adapter_that_does_not_look_at_numbers_misses_faults(
+    tmp_path: Path, seed: int, full: bool, reliability: Callable[[str, str, str], None]
+) -> None:
+    """The control: the same faults, with the adapter's watch over the venue's numbers switched off."""
+    options = {"channels": CHANNELS, "faults": f"{seed}:500:skip,swap", "without": {"connector": "numbering"}}
+    with platform(tmp_path, seed=seed, rate=RATE, **options) as run:
+        run.start()
+        wanted = 40 if full else 8
+        run.until(lambda: run.status("simulator").get("faults", 0) >= wanted, f"{wanted} faults are injected")
+        run.rest()
+        found = run.account()
+        missed = [fault for fault in found.faults if not in_time(fault, found.gaps)]
+        assert len(missed) > len(found.faults) / 2
+        reliability(
+            "Venue faults are in the ledger within 6 s: control",
+            f"{len(found.faults)} skips and swaps",
+            f"without the watch over sequences {len(missed)} missed",
+        )
+
+
+@pytest.mark.timeout(400)
+def test_clean_data_has_no_gaps(
+    tmp_path: Path, seed: int, full: bool, reliability: Callable[[str, str, str], None]
+) -> None:
+    frames, rate = (1_000_000, 12_000) if full else (50_000, 8_000)
+    with platform(tmp_path, seed=seed, rate=rate, commit_seconds=1.0) as run:
+        run.start()
+        run.until(lambda: run.status("connector").get("frames", 0) >= frames, f"{frames} frames are captured", 300)
+        run.rest()
+        found = run.account()
+        end = [gap for gap in found.gaps if "1001" in gap.evidence]  # the venue's own good-bye at the end of the run
+        assert found.whole and found.sent == found.archived >= frames, str(found)
+        assert found.gaps == end and len(end) == 1, found.gaps
+        reliability("No false gaps on clean data", f"0 in {found.archived:,} frames", "see the faults above: not blind")
