@@ -488,23 +488,12 @@ class _ArchiveDay:
     # ---------------------------------------------------------------------------------------------------- strays
 
     def _check_strays(self, finished: set[str]) -> None:
-        """Files that neither manifest nor cursor name. A running archiver renames, then enters: look twice."""
-        for _ in range(2):
-            cursor = _cursor(self._cursor_path)
-            manifest = _manifest(self._manifest_path)
-            named = finished | {"manifest.json"} | {s.name for s in (manifest.segments if manifest else [])}
-            for p in cursor.parts if cursor else []:
-                if p.date == self._task.date:
-                    named |= {p.name, f"{p.name}.part"}
-            strays = sorted(
-                path
-                for path in self._folder.iterdir()
-                if path.name not in named and not (path.name.startswith(".") and _age(path) < ASIDE_SECONDS)
-            )
-            if not strays:
-                return
+        """Files that neither manifest nor cursor name: an archiver that writes one just now has soon done so."""
+        strays = self._strays(finished)
+        if strays:
             time.sleep(SETTLE_SECONDS)
-        for path in strays:
+            strays &= self._strays(finished)
+        for path in sorted(strays):
             self._found.add(
                 "stray",
                 path,
@@ -513,6 +502,16 @@ class _ArchiveDay:
                 "none",
                 "nobody reads it; find out who put it there, then move it away",
             )
+
+    def _strays(self, finished: set[str]) -> set[Path]:
+        there = set(self._folder.iterdir())
+        cursor = _cursor(self._cursor_path)
+        manifest = _manifest(self._manifest_path)
+        named = finished | {"manifest.json"} | {s.name for s in (manifest.segments if manifest else [])}
+        for p in cursor.parts if cursor else []:
+            if p.date == self._task.date:
+                named |= {p.name, f"{p.name}.part"}
+        return {p for p in there if p.name not in named and not (p.name[0] == "." and _age(p) < ASIDE_SECONDS)}
 
 
 class _Range:

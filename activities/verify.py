@@ -1,5 +1,9 @@
 """The scrub of a day: everything kept of it is read again, and nothing is changed."""
 
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+
 from temporalio import activity
 
 from activities import scrub
@@ -26,7 +30,7 @@ class Verify:
                 f"nothing of {day.feed} is archived for {day.date} in {self._places.archive}: "
                 "`ssmd data list` shows what is"
             )
-        total = sum(path.stat().st_size for path in folder.glob("*.jsonl.gz*"))
+        total = _bytes(folder.glob("*.jsonl.gz*"))
         task = self._task(day)
         return self._processes.run(f"reading the archive of {_of(day)}", total, scrub.archive_day, task)
 
@@ -34,7 +38,7 @@ class Verify:
     def scrub_journal(self, day: jobs.Scrub) -> jobs.Scrubbed:
         """Read every record of the feed's journal, whatever its day."""
         task = self._task(day)
-        total = sum(path.stat().st_size for path in scrub.journal_files(task.places.journal, day.feed))
+        total = _bytes(scrub.journal_files(task.places.journal, day.feed))
         return self._processes.run(f"reading the journal of {day.feed}", total, scrub.journal_folder, task)
 
     @activity.defn(no_thread_cancel_exception=True)
@@ -69,3 +73,12 @@ class Verify:
 
 def _of(day: jobs.Scrub) -> str:
     return f"{day.feed} {day.date}"
+
+
+def _bytes(paths: Iterable[Path]) -> int:
+    """The size of files, as far as they are still there: a running platform renames and frees them."""
+    total = 0
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total

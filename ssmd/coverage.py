@@ -98,17 +98,13 @@ def coverage(day: Day) -> list[Coverage]:
     named = {s for gap in day.gaps for s in gap.symbols}
     watching, concerning = _watching(day), _concerning(day)
     every = tuple(range(len(day.watches)))
-    shared: dict[tuple[int, ...], set[int]] = {}  # the gaps that whoever has these watches has
     fates: defaultdict[tuple[tuple[int, ...], tuple[int, ...]], list[str]] = defaultdict(list)
-    for symbol in watched | named | day.symbols:
-        watches = watching.get(symbol, every)
-        if watches not in shared:
-            shared[watches] = {gap for key in (None, *watches) for gap in concerning[key]}
-        fates[watches, tuple(sorted(shared[watches].union(concerning.get(symbol, ()))))].append(symbol)
-    found = [
-        _fate(day, symbols, [day.watches[i] for i in watches], [day.gaps[i] for i in gaps])
-        for (watches, gaps), symbols in fates.items()
-    ]
+    for symbol in watched | named | day.symbols:  # by watches and the gaps that name it: what decides all the rest
+        fates[watching.get(symbol, every), tuple(concerning.get(symbol, ()))].append(symbol)
+    found = []
+    for (watches, own), symbols in fates.items():
+        gaps = {*own, *(gap for key in (None, *watches) for gap in concerning[key])}
+        found.append(_fate(day, symbols, [day.watches[i] for i in watches], [day.gaps[i] for i in sorted(gaps)]))
     return sorted(found, key=_badness)
 
 

@@ -7,12 +7,15 @@ The band on top is all instruments together: at each moment, the share of them t
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from xml.sax.saxutils import escape, quoteattr
 
 from ssmd.clock import SECOND_NS
 from ssmd.coverage import CONDITIONS, Coverage, Day, Span
 from ssmd.events import GapCause
 from ssmd.written import length, percent
+
+Kind = TypeVar("Kind", bound=str)
 
 ROWS_MAX = 40
 MINUTE_NS = 60 * SECOND_NS
@@ -156,7 +159,7 @@ def _band(day: Day, found: Sequence[Coverage], window: Window, count: int, y: in
             tops = [b - BAND * share for b, share in zip(base, shares[kind], strict=True)]
             parts.append(_area(base, tops, fill))
             base = tops
-    parts += [_mark(cause, span, window, y + BAND + 2, 4, "") for cause, span in _marks(found)]
+    parts += [_mark(cause, span, window, y + BAND + 2, 4, "") for cause, span in _marks(found, window)]
     right = WIDTH - RIGHT
     whole = sum(c.day_ns * len(c.symbols) for c in found) or 1
     covered = sum(c.covered_ns * len(c.symbols) for c in found)
@@ -171,9 +174,9 @@ def _band(day: Day, found: Sequence[Coverage], window: Window, count: int, y: in
     ]
 
 
-def _marks(found: Sequence[Coverage]) -> list[tuple[GapCause, Span]]:
+def _marks(found: Sequence[Coverage], window: Window) -> list[tuple[GapCause, Span]]:
     """When some instrument was in a gap, of whatever length."""
-    return sorted({entry for c in found for entry in c.in_gaps}, key=lambda entry: entry[1])
+    return _joined({entry for c in found for entry in c.in_gaps}, window)
 
 
 def _fill(columns: list[float], span: Span, window: Window, weight: float) -> None:
@@ -205,13 +208,15 @@ def _row(symbol: str, c: Coverage, day: Day, window: Window, y: int) -> list[str
         _frame(bar, BAR),
         *_later(day, window, bar, BAR),
     ]
-    for start, end in c.covered:
+    points = [(g.cause, (g.start, g.start)) for g in c.gaps if g.end is not None and g.end <= g.start]
+    for _, (start, end) in _joined((("covered", span) for span in c.covered), window):
         if start < window.end and window.start < end:
             x, width = window.x(start), max(window.x(end) - window.x(start), COVERED_WIDTH_MIN)
             parts.append(f'<rect x="{x:.2f}" y="{bar}" width="{width:.2f}" height="{BAR}" fill="{COVERED}"/>')
     evidence = {(gap.cause, max(gap.start, day.start)): gap.evidence for gap in c.gaps}
     parts += [
-        _mark(cause, span, window, bar, BAR, evidence.get((cause, span[0]), "")) for cause, span in _joined(c, window)
+        _mark(cause, span, window, bar, BAR, evidence.get((cause, span[0]), ""))
+        for cause, span in _joined([*c.in_gaps, *points], window)
     ]
     return [
         *parts,
@@ -221,16 +226,17 @@ def _row(symbol: str, c: Coverage, day: Day, window: Window, y: int) -> list[str
     ]
 
 
-def _joined(c: Coverage, window: Window) -> list[tuple[GapCause, Span]]:
-    """Gaps of one cause that the eye could not tell apart, as one; those of no length are points in time."""
-    points = [(g.cause, (g.start, g.start)) for g in c.gaps if g.end is not None and g.end <= g.start]
-    joined: list[tuple[GapCause, Span]] = []
-    for cause, (start, end) in sorted([*c.in_gaps, *points], key=lambda entry: entry[1]):
-        if joined and joined[-1][0] == cause and window.x(start) - window.x(joined[-1][1][1]) < 0.5:
-            joined[-1] = (cause, (joined[-1][1][0], max(end, joined[-1][1][1])))
+def _joined(entries: Iterable[tuple[Kind, Span]], window: Window) -> list[tuple[Kind, Span]]:
+    """Spans of one kind that the eye could not tell apart, as one; gaps are drawn over what is covered."""
+    found: defaultdict[Kind, list[Span]] = defaultdict(list)
+    least = (window.end - window.start) / PLOT / 2
+    for kind, (start, end) in sorted(entries, key=lambda entry: entry[1]):
+        spans = found[kind]
+        if spans and start - spans[-1][1] < least:
+            spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
         else:
-            joined.append((cause, (start, end)))
-    return joined
+            spans.append((start, end))
+    return [(kind, span) for kind, spans in found.items() for span in spans]
 
 
 def _mark(cause: GapCause, span: Span, window: Window, y: float, height: float, evidence: str) -> str:

@@ -321,12 +321,14 @@ class Archiver:
         if not rows:
             return
         now = time.time_ns()
+        ts_recv = max(row.end or row.start for row in rows)  # in the day of the holes, under whatever clock
         conn = frames.conn_id(f"{self._feed}-archiver", 0, now, random.getrandbits(16))
         close = Session("close", self._feed, conn, frames=len(rows) + 1, reason="a note of the archiver's")
         bodies = [(frames.GAP, msgspec.json.encode(row)) for row in rows]
         for n, (channel, body) in enumerate([*bodies, (frames.SESSION, msgspec.json.encode(close))], 1):
             subject = subjects.frame(self._env, self._feed, channel, None)
-            await self._nats.jetstream().publish(subject, frames.message(now, conn.encode(), n, body), timeout=5)
+            message = frames.message(ts_recv, conn.encode(), n, body)
+            await self._nats.jetstream().publish(subject, message, timeout=5)
         self._log.error("frames are lost", holes=[f"{conn} {a}..{b}" for conn, a, b in holes])
 
     async def _purge(self) -> None:

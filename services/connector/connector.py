@@ -265,13 +265,7 @@ class Connector:
         def on_open(link: Link) -> Sequence[bytes]:
             self._link = link
             connection.connected = True
-            self._say(
-                connection,
-                "connected",
-                endpoint=self._endpoint.ws,
-                local_address=link.local_address,
-                subscription={"channels": list(channels), "symbols": list(names)},
-            )
+            self._say_subscription(connection, link)
             now = self._clock.now_ns()
             self._capture.gaps(connection, self._capture.ledger.close_all(now), now)
             self._log.info("connected", conn=connection.conn, symbols=len(names))
@@ -402,6 +396,7 @@ class Connector:
             if link is not self._link or not (new or gone):
                 continue
             self._symbols = listed
+            self._say_subscription(connection, link)
             link.send([*connection.adapter.subscribe(new), *connection.adapter.unsubscribe(gone)])
             self._log.info("subscription follows the venue", added=len(new), dropped=len(gone))
 
@@ -450,6 +445,13 @@ class Connector:
     def _say(self, connection: Connection, kind: str, **told: object) -> None:
         session = msgspec.convert({"type": kind, "feed": self._feed.name, "conn": connection.conn, **told}, Session)
         self._capture.session(connection, session, self._clock.now_ns())
+
+    def _say_subscription(self, connection: Connection, link: Link) -> None:
+        """What the connection carries from now on: said when it is up, and again whenever that changes."""
+        channels = self._plan.channels or self._version.channels
+        subscription = {"channels": list(channels), "symbols": sorted(self._symbols)}
+        where = {"endpoint": self._endpoint.ws, "local_address": link.local_address}
+        self._say(connection, "connected", subscription=subscription, **where)
 
     def _warn(self, notice: Notice) -> None:
         self._log.warning(notice.kind, evidence=notice.evidence, symbols=list(notice.symbols[:20]))

@@ -1,6 +1,7 @@
 """The platform's parts as processes of a test: started one by one, kept alive, found healthy, brought to rest."""
 
 import contextlib
+import ctypes
 import json
 import os
 import random
@@ -35,6 +36,14 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
+_LIBC = ctypes.CDLL(None)
+
+
+def _die_with_us() -> None:
+    """In the child: PR_SET_PDEATHSIG, so that nothing is left running when a test is killed."""
+    _LIBC.prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
 @dataclass
 class Part:
     """One process, started again when it ends, as long as it is kept."""
@@ -64,6 +73,7 @@ class Part:
                 cwd=ROOT,
                 env=os.environ | self.variables,
                 start_new_session=True,
+                preexec_fn=_die_with_us,  # noqa: PLW1509  # it makes one system call
             )
         self.starts += 1
 

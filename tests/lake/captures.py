@@ -33,7 +33,8 @@ def lines(scale: int) -> list[tuple[str, str, bytes]]:
         day.at(1).session("open", endpoint="wss://example/ws").session("connected").subscribed()
     for i in range(scale):
         for day in (first, second):
-            day.at(1 + i * 3 // scale, i % 50)
+            if i and i * 180 // scale > (i - 1) * 180 // scale:  # three hours
+                day.at(1, i * 180 // scale)
             if i % 10 == 0:
                 day.snapshot(GOLD, [["0.2800", f"{i}.00"]], [["0.4800", "41.26"]])
             day.delta(GOLD, "yes", "0.2800", f"{i}.50").delta(SILVER, "no", "0.4100", "2.00")

@@ -23,20 +23,23 @@ def main() -> int:
     from tests.chaos.simulation.mutations import MUTATIONS
     from tests.chaos.simulation.world import World
 
-    mutation = MUTATIONS[args.mutation] if args.mutation else None
+    mutation, faults_wanted = MUTATIONS[args.mutation] if args.mutation else (None, None)
     seeds = [args.seed] if args.seed is not None else range(args.first, args.first + args.worlds)
     started = CLOCK()
-    failed: dict[int, str] = {}
+    failed: set[int] = set()
     faults = sent = steps = 0
     for count, seed in enumerate(seeds, 1):
-        world = World(seed, mutation)
+        world = World(seed, mutation, faults_wanted)
         try:
             world.run()
         except AssertionError as e:
-            failed[seed] = str(e)
+            failed.add(seed)
+            if args.all:
+                print(f"seed {seed}: {e}", flush=True)
             if not args.all and args.seed is None:
                 print(world.report(e))
-                print(f"\nagain with: python -m tests.chaos.simulation {seed}")
+                again = f" --mutation {args.mutation}" if args.mutation else ""
+                print(f"\nagain with: python -m tests.chaos.simulation {seed}{again}")
                 print(f"failed after {count} worlds, {CLOCK() - started:.1f} s")
                 return 1
             if args.seed is not None:
@@ -46,8 +49,6 @@ def main() -> int:
     seconds = CLOCK() - started
     if args.seed is not None:
         print("\n".join(world.lines))
-    for seed, why in failed.items():
-        print(f"seed {seed}: {why}")
     print(
         f"{count} worlds from seed {seeds[0]}: {len(failed)} failed; {faults} faults, {sent} frames sent, "
         f"{steps} steps in {seconds:.1f} s: {count / seconds * 60:.0f} worlds a minute"

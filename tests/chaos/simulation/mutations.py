@@ -1,7 +1,7 @@
 """Defences switched off, one at a time: each must make worlds fail, or the proof would prove nothing."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -12,6 +12,7 @@ from services.archiver.store import Store
 from services.connector.publisher import Publisher
 from ssmd import durable, subjects
 from ssmd.journal import Journal
+from tests.chaos.simulation import world as faults
 from tests.chaos.simulation.world import ENV, FEED, World
 
 
@@ -116,31 +117,17 @@ def no_cut_of_the_journals_torn_tail(world: World) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def no_asking_for_holes(world: World) -> Iterator[None]:
-    """The archiver neither asks for what is missing nor names it."""
-
-    async def nothing(self: Archiver) -> None:
-        """No hole is looked for."""
-
-    def none(self: Numbers, first: int, last: int) -> Iterable[tuple[int, int]]:
-        return []
-
-    with mock.patch.object(Archiver, "_ask_for_holes", nothing), mock.patch.object(Numbers, "holes", none):
-        yield
-
-
-MUTATIONS: dict[str, Callable[[World], Any]] = {
-    mutation.__name__: mutation
-    for mutation in (
-        confirm_before_the_cursor_is_durable,
-        no_cut_to_the_cursor,
-        remove_segments_before_they_are_confirmed,
-        published_is_as_good_as_acknowledged,
-        no_sync_of_the_journal,
-        no_sync_of_folders,
-        no_dropping_of_duplicates,
-        no_cut_of_the_journals_torn_tail,
-        no_asking_for_holes,
+# Each with the faults that bring it to light, so that a few worlds suffice.
+MUTATIONS: dict[str, tuple[Callable[[World], Any], tuple[Callable[[World], None], ...]]] = {
+    mutation.__name__: (mutation, by)
+    for mutation, by in (
+        (confirm_before_the_cursor_is_durable, (faults.die_at_a_step, faults.nats_loses_power)),
+        (no_cut_to_the_cursor, (faults.die_at_a_step, faults.full_disk)),
+        (remove_segments_before_they_are_confirmed, (faults.lose_power, faults.nats_loses_power)),
+        (published_is_as_good_as_acknowledged, (faults.drop_nats_connections, faults.nats_loses_power)),
+        (no_sync_of_the_journal, (faults.lose_power, faults.nats_loses_power, faults.cut_off_from_nats)),
+        (no_sync_of_folders, (faults.lose_power,)),
+        (no_dropping_of_duplicates, (faults.drop_nats_connections,)),
+        (no_cut_of_the_journals_torn_tail, (faults.die_at_a_step, faults.full_disk)),
     )
 }

@@ -31,6 +31,7 @@ class Proof:
         self._world = world
         self._promised: set[int] = set()  # venue frames that no crash so far may have cost
         self._judged = 0  # frames sent before the connector last died
+        self._unsynced: set[int] = set()  # promised, but only the page cache has them until the next start
         self._confirmed: dict[str, set[int]] = {}
         self._looked = -1.0
         self._missing = "nothing was looked at"
@@ -39,17 +40,30 @@ class Proof:
 
     def connector_died(self, power: bool) -> None:
         """A kill may cost nothing that was taken; a power cut only what the next sync would have made safe."""
-        world = self._world
-        loop = world.connector.loop
+        world, connector = self._world, self._world.connector
+        loop = connector.loop
         assert loop is not None
-        safe = world.scheduler.now
+        if getattr(connector.service, "_capture", None) is not None:
+            self._unsynced.clear()  # it had recovered what its predecessor left
         if power:
-            late = SYNC_SECONDS + 2 * loop.thread_seconds[1] + 0.02
-            safe = min(safe, loop.stopped_from if loop.stopped_until > safe - late else safe) - late
+            self.power_lost()
+        now = world.scheduler.now
+        late = SYNC_SECONDS + 2 * loop.thread_seconds[1] + 0.02
+        synced = min(now, loop.stopped_from if loop.stopped_until > now - late else now) - late
         for sent in world.exchange.sent[self._judged :]:
-            if sent.taken_at is not None and sent.taken_at < safe:
+            if sent.taken_at is None:
+                continue
+            if sent.taken_at < synced:
                 self._promised.add(sent.id)
+            elif not power:
+                self._promised.add(sent.id)
+                self._unsynced.add(sent.id)
         self._judged = len(world.exchange.sent)
+
+    def power_lost(self) -> None:
+        """The connector's host lost power: what a killed connector had not synced may be gone."""
+        self._promised -= self._unsynced
+        self._unsynced.clear()
 
     def confirmed(self, data: bytes) -> None:
         """The archiver has told the connector that these are safe."""
@@ -200,14 +214,18 @@ class Proof:
         assert not broken, f"{len(broken)} frames that we had are not in the archive, the first: {broken[0]}"
         holes = {c.conn: c.holes for m in manifests for c in m.connections if c.holes}
         for sent in lost:
-            heard = max((x.ts_recv for i, x in archived.items() if i < sent.id and x.conn == lines.get(sent.line)), default=0)
+            heard = max(
+                (x.ts_recv for i, x in archived.items() if i < sent.id and x.conn == lines.get(sent.line)), default=0
+            )
             covered = self._in_gap(sent.at, gaps, heard) or self._in_hole(sent, archived, lines, holes)
             assert covered, f"a frame is lost and the ledger does not know: {sent}"
         for skip in world.exchange.skips:
             if skip.told_by in archived:
                 line = archived[skip.told_by]
                 row_lost = any(a <= line.n + 1 <= b for a, b in holes.get(line.conn, ()))
-                assert row_lost or self._in_gap(skip.at, gaps, line.ts_recv), f"the ledger does not know of the venue's {skip}"
+                assert row_lost or self._in_gap(skip.at, gaps, line.ts_recv), (
+                    f"the ledger does not know of the venue's {skip}"
+                )
 
     def _in_gap(self, at: float, gaps: list[Gap], heard_ns: int = 0) -> bool:
         """Gaps are told in our own time: a frame that waited in a socket would have come after those before it."""
@@ -230,5 +248,5 @@ class Proof:
         listed = {(m.date, s.name) for m in manifests for s in m.segments}
         for path in ARCHIVE.glob("fake/*/*"):
             assert isinstance(path._node(), File)
-            if path.name != "manifest.json" and not path.name.startswith("."):
+            if path.name != "manifest.json" and not path.name.endswith(".stray"):  # set aside by a recovery
                 assert (path.parent.name, path.name) in listed, f"{path} is in no manifest"

@@ -21,8 +21,8 @@ class Scheduler:
         self.rng = rng
         self.now = 0.0
         self.steps = 0
-        self.current: "Loop | None" = None
-        self._heap: list[tuple[float, int, "Loop | None", Any]] = []
+        self.current: Loop | None = None
+        self._heap: list[tuple[float, int, Loop | None, Any]] = []
         self._number = 0
 
     def at(self, when: float, callback: Callable[..., object], *args: object, loop: "Loop | None" = None) -> None:

@@ -150,7 +150,9 @@ class Line:
 
     @property
     def usable(self) -> bool:
-        return self.subscribed and not self._cut and not self._closing and not self.over and self._ws.state is State.OPEN
+        return (
+            self.subscribed and not self._cut and not self._closing and not self.over and self._ws.state is State.OPEN
+        )
 
     def _delay(self) -> float:
         return self._scheduler.rng.random() * 0.01
@@ -209,7 +211,7 @@ class Line:
         if self.over or self._cut:
             return
         self._protocol.data_received(data)
-        if not self.over and not self._loop.dead:  # aborted: a full disk say
+        if not (self._cut or self.over or self._loop.dead):  # aborted: a full disk say
             for frame in sent:
                 frame.taken_at = self._scheduler.now
 

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from services.archiver import archiver as archiver_module
 from services.archiver.archiver import Archiver
 from services.connector import connector as connector_module
 from services.connector import publisher as publisher_module
@@ -19,7 +18,6 @@ from services.connector.connector import Connector
 from ssmd import broker, config, durable, subjects
 from ssmd import journal as journal_module
 from ssmd.clock import SECOND_NS
-from ssmd.errors import SsmdError
 from ssmd.telemetry import Telemetry
 from tests.chaos.simulation.broker import Client, Msg, Server
 from tests.chaos.simulation.disk import DISKS, Disk, SimPath, System
@@ -31,7 +29,7 @@ NOON_NS = 1_786_449_600 * SECOND_NS  # 2026-08-11T12:00:00Z
 ENV, FEED = "sim", "fake"
 _ARCHIVED = subjects.archived(ENV, FEED)
 TROUBLE_SECONDS = (4.0, 12.0)  # how long frames and faults come
-HEAL_SECONDS = 150.0  # by then, with all faults gone, everything must be archived without anybody's help
+HEAL_SECONDS = 90.0  # by then, with all faults gone, everything must be archived without anybody's help
 STOP_SECONDS = 30.0
 MB = 1 << 20
 
@@ -61,7 +59,7 @@ class Process:
     def __init__(self, world: "World", name: str, disk: Disk, start: Callable[["Process"], Any]) -> None:
         self.world, self.name, self.disk, self._start = world, name, disk, start
         self.loop: Loop | None = None
-        self.service: Any = None
+        self.service: Any = None  # of the present or last run
         self.stop: asyncio.Event | None = None
         self.wanted = True
         self.clients: list[Client] = []
@@ -82,6 +80,7 @@ class Process:
         loop.unhandled = self._unhandled  # type: ignore[method-assign]
         self.disk.owner = loop
         self.clients = []
+        self.service = None
         world.trace(f"{loop.name} starts")
         world.scheduler.after(0.0, self._begin, loop, loop=loop)
 
@@ -115,6 +114,8 @@ class Process:
         if not self.alive:
             if power:
                 world.trace(f"{self.name}'s host loses power")
+                if self.name == "connector":
+                    world.proof.power_lost()
                 self.disk.lose_power(world.rng)
             return
         loop = self.loop
@@ -146,13 +147,19 @@ class Process:
 
 
 class World:
-    def __init__(self, seed: int, mutation: Callable[["World"], Any] | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        mutation: Callable[["World"], Any] | None = None,
+        faults: "tuple[Callable[[World], None], ...] | None" = None,
+    ) -> None:
         self.seed = seed
         self.rng = rng = random.Random(seed)
         self.scheduler = Scheduler(rng)
         self.lines: list[str] = []
         self.failure: tuple[str, BaseException | None] | None = None
         self._mutation = mutation
+        self._kinds = faults or FAULTS
         self.base_ns = NOON_NS
         if rng.random() < 0.15:  # midnight falls into the trouble
             self.base_ns += 12 * 3600 * SECOND_NS - int(rng.uniform(1, 9) * SECOND_NS)
@@ -289,7 +296,7 @@ class World:
             moment += sync
         self.faults = rng.randint(1, 6)
         for _ in range(self.faults):
-            at(rng.uniform(0.05, until), rng.choice(_FAULTS), self)
+            at(rng.uniform(0.05, until), rng.choice(self._kinds), self)
 
     def run(self) -> None:
         """Raises Broken if a promise was not kept."""
@@ -312,18 +319,20 @@ class World:
         if not scheduler.run_until(lambda: self.failure is not None or self.proof.all_archived(), until + HEAL_SECONDS):
             self.fail(f"{HEAL_SECONDS:.0f} s after the last fault {self.proof.unarchived()}")
         self._check_failure()
-        for process in (self.connector, self.archiver):
-            process.wanted = False
-            process.terminate()
-            if not scheduler.run_until(
-                lambda: self.failure is not None or not process.alive, scheduler.now + STOP_SECONDS
-            ):  # noqa: B023
-                self.fail(f"{process.name} does not stop")
-            self._check_failure()
+        self._stop(self.connector)
+        self._stop(self.archiver)
         try:
             self.proof.check()
-        except AssertionError as e:
-            self.fail(str(e), e)
+        except Exception as e:  # a segment that cannot even be read, say
+            self.fail(str(e) if isinstance(e, AssertionError) else repr(e), e)
+        self._check_failure()
+
+    def _stop(self, process: Process) -> None:
+        process.wanted = False
+        process.terminate()
+        until = self.scheduler.now + STOP_SECONDS
+        if not self.scheduler.run_until(lambda: self.failure is not None or not process.alive, until):
+            self.fail(f"{process.name} does not stop")
         self._check_failure()
 
     def _check_failure(self) -> None:
@@ -357,15 +366,15 @@ def _some(world: World) -> Process:
     return world.rng.choice((world.connector, world.archiver))
 
 
-def _kill(world: World) -> None:
+def kill_one(world: World) -> None:
     _some(world).kill("is killed")
 
 
-def _power(world: World) -> None:
+def lose_power(world: World) -> None:
     _some(world).kill("is killed", power=True)
 
 
-def _at_a_step(world: World) -> None:
+def die_at_a_step(world: World) -> None:
     """Death in the middle of what it does next on its disk."""
     process = _some(world)
     if process.alive:
@@ -374,11 +383,11 @@ def _at_a_step(world: World) -> None:
         process.disk.on_death = lambda: process.kill("is killed at this step", power=power)
 
 
-def _terminate(world: World) -> None:
+def ask_to_stop(world: World) -> None:
     _some(world).terminate()
 
 
-def _stop(world: World) -> None:
+def stop_for_a_while(world: World) -> None:
     """SIGSTOP for a while."""
     process = _some(world)
     if process.alive and process.loop is not None and process.loop.stopped_until <= world.scheduler.now:
@@ -387,7 +396,7 @@ def _stop(world: World) -> None:
         world.trace(f"{process.name} is stopped until {process.loop.stopped_until:.3f}")
 
 
-def _full_disk(world: World) -> None:
+def full_disk(world: World) -> None:
     disk = _some(world).disk
     disk.full = True
     world.trace(f"disk {disk.name} is full")
@@ -399,7 +408,7 @@ def _full_disk(world: World) -> None:
     world.scheduler.after(world.rng.uniform(0.2, 4.0), free)
 
 
-def _nats_kill(world: World, power: bool = False) -> None:
+def nats_is_killed(world: World, power: bool = False) -> None:
     if not world.server.up:
         return
     world.trace(f"nats {'loses power' if power else 'is killed'}")
@@ -415,11 +424,11 @@ def _nats_kill(world: World, power: bool = False) -> None:
     world.scheduler.after(world.rng.uniform(0.1, 4.0), start)
 
 
-def _nats_power(world: World) -> None:
-    _nats_kill(world, power=True)
+def nats_loses_power(world: World) -> None:
+    nats_is_killed(world, power=True)
 
 
-def _partition(world: World) -> None:
+def cut_off_from_nats(world: World) -> None:
     seconds = world.rng.choice((0.3, 2.0, 7.0))
     for client in list(world.server.clients):
         if world.rng.random() < 0.6:
@@ -427,13 +436,13 @@ def _partition(world: World) -> None:
             client.cut_off(seconds)
 
 
-def _drop_connections(world: World) -> None:
+def drop_nats_connections(world: World) -> None:
     for client in list(world.server.clients):
         if world.rng.random() < 0.6:
             client.disconnect("connection reset")
 
 
-def _jetstream_trouble(world: World) -> None:
+def jetstream_trouble(world: World) -> None:
     server, rng = world.server, world.rng
     what = rng.choice(("full", "refuses", "lost_acks", "slow_seconds"))
     value: Any = {"full": True, "refuses": True, "lost_acks": 0.5, "slow_seconds": 1.5}[what]
@@ -447,13 +456,13 @@ def _jetstream_trouble(world: World) -> None:
     world.scheduler.after(rng.uniform(0.2, 5.0), mend)
 
 
-def _consumers_go(world: World) -> None:
+def nats_removes_consumers(world: World) -> None:
     if world.server.up:
         world.trace("nats removes its consumers")
         world.server.remove_consumers()
 
 
-def _venue_drops(world: World) -> None:
+def venue_drops(world: World) -> None:
     line = world.exchange.line
     if line is not None:
         how = world.rng.choice(("reset", "eof", "silence"))
@@ -464,7 +473,7 @@ def _venue_drops(world: World) -> None:
             line.drop(ConnectionResetError("reset by peer") if how == "reset" else None)
 
 
-def _venue_away(world: World) -> None:
+def venue_goes_away(world: World) -> None:
     world.trace("venue is away")
     world.exchange.up = False
     for line in world.exchange.lines:
@@ -477,10 +486,10 @@ def _venue_away(world: World) -> None:
     world.scheduler.after(world.rng.uniform(0.2, 3.0), back)
 
 
-_FAULTS = (
-    _kill, _kill, _power, _power, _at_a_step, _at_a_step, _at_a_step, _terminate, _stop, _full_disk, _full_disk,
-    _nats_kill, _nats_power, _nats_power, _partition, _drop_connections, _jetstream_trouble, _consumers_go,
-    _venue_drops, _venue_drops, _venue_away,
+FAULTS = (
+    kill_one, kill_one, lose_power, lose_power, die_at_a_step, die_at_a_step, die_at_a_step, ask_to_stop,
+    stop_for_a_while, full_disk, full_disk, nats_is_killed, nats_loses_power, nats_loses_power, cut_off_from_nats,
+    drop_nats_connections, jetstream_trouble, nats_removes_consumers, venue_drops, venue_drops, venue_goes_away,
 )  # fmt: skip
 
 _ENVIRONMENT = config.Environment(

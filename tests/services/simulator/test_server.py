@@ -201,7 +201,7 @@ async def test_a_real_recording_is_sent_whole(simulated: Start, shared_data: Pat
         ws.transport.abort()
         headers = {"Ssmd-Connection": f"c-{k}", "Ssmd-Resume": f"c-{k - 1} {zlib.crc32(wire):08x}"}
     tape = s.status()["tape"]
-    assert tape == {"frames": 197_896, "sent": 197_896, "done": True}
+    assert tape == {"frames": 197_896, "sent": 197_896, "done": True, "first_ns": 1_786_410_915_524_000_000}
 
 
 async def test_a_tape_waits_for_the_subscription_to_all_it_holds(simulated: Start, recording: Recording) -> None:
