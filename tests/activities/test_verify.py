@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 from isal import igzip
 from temporalio.testing import ActivityEnvironment
@@ -257,10 +258,11 @@ def test_an_open_part_is_held_to_the_cursor(data: Path, findings: Scrub) -> None
 
 def test_a_damaged_table_is_mended_by_a_rollup(data: Path, findings: Scrub, processes: Processes) -> None:
     path = max((data / "lake" / "tickers").rglob("*.parquet"))
-    flip(path, 0.1)
+    pages = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    flip(path, (pages.data_page_offset + pages.total_compressed_size - 1) / path.stat().st_size)
     [found] = findings()
     assert (found.kind, found.path, found.mend) == ("parquet", str(path.relative_to(data)), "lake-rebuild")
-    assert found.where == "row group 0, column symbol"
+    assert found.where == "row group 0, column ts_recv"
     assert f"ssmd rollup {FEED} {DATE}" in found.advice
     roll_up(data, processes, jobs.Day(FEED, DATE))
     assert findings() == []

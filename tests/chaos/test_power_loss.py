@@ -63,7 +63,7 @@ def cut_off(folder: Path, seed: int, cuts: int, without: dict[str, str]) -> tupl
 def test_what_was_forced_to_disk_survives_a_power_cut(
     tmp_path: Path, seed: int, full: bool, reliability: Callable[[str, str, str], None]
 ) -> None:
-    cuts = 8 if full else 2
+    cuts = 8 if full else 1
     run, found, safe, lost = cut_off(tmp_path, seed, cuts, {"connector": "syncs_noted"})
     assert safe > 1000
     assert lost == 0, f"{lost} of {safe} frames that were on disk are not archived\n{run.logs()}"
