@@ -66,6 +66,7 @@ class Recovery:
     cut_bytes: int = 0
     conn: str | None = None  # the latest connection
     ts_recv: int = 0  # of the latest record
+    venue_ts_recv: int = 0  # of the latest frame from the venue
     open_gaps: dict[str, Gap] = field(default_factory=dict)  # by id
     venue_crc32: int | None = None  # of the latest connection's last frame from the venue, as sent
 
@@ -156,6 +157,7 @@ class Journal:
                 found.open_gaps.pop(gap.gap, None)
         else:
             found.venue_crc32 = zlib.crc32(line.wire())
+            found.venue_ts_recv = line.ts_recv
 
     @property
     def total_bytes(self) -> int:

@@ -14,6 +14,8 @@ from ssmd import frames, subjects
 from ssmd.events import Gap, Session
 from ssmd.journal import Journal, Position, Record, encode
 
+SUBJECTS_MAX = 500_000  # names remembered: more than any venue lists, so only made-up ones get there
+
 Put = Callable[[Position, Sequence[Record]], None]
 
 
@@ -146,6 +148,8 @@ class Capture:
         key = (route.channel, route.symbol)
         made = self._subjects.get(key)
         if made is None:
+            if len(self._subjects) >= SUBJECTS_MAX:
+                self._subjects.clear()
             subject = subjects.frame(self._env, self.feed, route.channel, route.symbol)
             made = self._subjects[key] = (subject, subject.encode())
         return made

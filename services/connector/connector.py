@@ -33,8 +33,10 @@ ALIVE_SECONDS = 30
 CONNECT_SECONDS = 10.0
 BACKOFF_SECONDS = (0.1, 30.0)
 STEADY_SECONDS = 30.0  # a connection that lived so long resets the back-off
+LOOK_SECONDS = 0.5
 STALE_SECONDS = 10.0  # a venue that answers pings but no commands for so long: connect anew
 STOP_SECONDS = 3.0  # for the closing handshake
+UNACKED_SECONDS = 3.0  # so long without an acknowledgement is a problem to show
 DRAIN_SECONDS = 5.0  # for JetStream's acknowledgements; what is left stays in the journal
 
 Log = structlog.typing.FilteringBoundLogger
@@ -73,6 +75,8 @@ class Connector:
         self._resume: tuple[str, int | None] | None = None
         self._symbols: set[str] = set()
         self._schedule: bytes | None = None
+        self._rhythm = Rhythm()
+        self._connected_ns = 0
         self._cause: GapCause = "disconnect"  # why the connection that is, or was the last, ends
         self._reconnects = 0
         self._trouble = "not connected yet"
@@ -160,7 +164,7 @@ class Connector:
 
     async def _keep_connected(self, stop: asyncio.Event, found: Recovery) -> None:
         """One connection after the other, until told to stop."""
-        before, since = found.conn, found.ts_recv
+        before, since = found.conn, found.venue_ts_recv or found.ts_recv
         cause: GapCause = "restart"
         if before is not None:
             self._resume = (before, found.venue_crc32)
@@ -192,12 +196,12 @@ class Connector:
             if self._cause == "disconnect" and (planned := self._planned()):
                 self._cause, why = "maintenance", f"{why}; planned: {planned}"
             if not stop.is_set():
-                last = self._capture.last_ts_recv or now
+                last = self._capture.last_ts_recv or self._connected_ns or now
                 cause = self._cause
                 self._capture.gaps(connection, self._capture.ledger.open(connection.conn, cause, last, why), now)
                 self._reconnects += 1
             self._say(connection, "close", frames=connection.n + 1, reason=why)
-            before, since = connection.conn, self._capture.last_ts_recv or now
+            before, since = connection.conn, self._capture.last_ts_recv or self._connected_ns or now
             self._resume = (connection.conn, connection.last_venue_crc32)
 
     async def _live(self, connection: Connection, stop: asyncio.Event) -> str:
@@ -266,7 +270,7 @@ class Connector:
             self._link = link
             connection.connected = True
             self._say_subscription(connection, link)
-            now = self._clock.now_ns()
+            now = self._connected_ns = self._clock.now_ns()
             self._capture.gaps(connection, self._capture.ledger.close_all(now), now)
             self._log.info("connected", conn=connection.conn, symbols=len(names))
             return adapter.opened()
@@ -292,7 +296,8 @@ class Connector:
         """Until the connection ends, by either side, or falls silent."""
         loop = asyncio.get_running_loop()
         silence = self._version.silence_seconds
-        rhythm = Rhythm()
+        rhythm = self._rhythm
+        rhythm.connected(loop.time())
         while not link.ended.done():
             if stop.is_set():
                 link.close()
@@ -300,7 +305,7 @@ class Connector:
                 link.abort()
                 await link.ended
                 break
-            await self._either(link.ended, 1.0)
+            await self._either(link.ended, LOOK_SECONDS)
             now = self._clock.now_ns()
             link.send(self._capture.tick(connection, time.time_ns(), now))
             link.send(self._look_at_rhythm(connection, rhythm, loop.time(), now))
@@ -483,8 +488,12 @@ class Connector:
         wrong = []
         if self._connection is None or not self._connection.connected:
             wrong.append(f"not connected to {self._endpoint.ws}: {self._trouble}")
-        if self._publisher is not None and self._publisher.last_error and self._publisher.unacked:
-            wrong.append(f"NATS takes no frames: {self._publisher.last_error}; they are kept in the journal")
+        publisher = self._publisher
+        if publisher is not None and publisher.waiting_seconds > UNACKED_SECONDS:
+            why = publisher.last_error or "no answer"
+            wrong.append(
+                f"NATS has taken no frames for {publisher.waiting_seconds:.0f} s ({why}); they are kept in the journal"
+            )
         return wrong
 
     def _waiting(self) -> list[str]:

@@ -63,7 +63,8 @@ class Ledger:
         if gap is None:
             return []
         self.closed += 1
-        return [msgspec.structs.replace(gap, end=max(end, gap.start))]
+        start, end = min(gap.start, end), max(gap.start, end)  # the clock may have been set back meanwhile
+        return [msgspec.structs.replace(gap, start=start, end=end)]
 
     def close_all(self, end: int) -> list[Gap]:
         """A new connection starts everything afresh: every open gap ends."""

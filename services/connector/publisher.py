@@ -58,6 +58,7 @@ class Publisher:
         self._drained.set()
         self._decode = msgspec.json.Decoder(_PubAck).decode
         self._loop = asyncio.get_running_loop()
+        self._last_ack = self._loop.time()  # or since when nothing was in flight
         self.published = 0
         self.acked = 0
         self.last_error = ""
@@ -65,6 +66,11 @@ class Publisher:
     @property
     def unacked(self) -> int:
         return len(self._flight)
+
+    @property
+    def waiting_seconds(self) -> float:
+        """How long the frames in flight have waited for any acknowledgement; 0 if none are."""
+        return self._loop.time() - self._last_ack if self._flight else 0.0
 
     @property
     def catching_up(self) -> bool:
@@ -172,6 +178,8 @@ class Publisher:
 
     async def _send(self, record: Record) -> bool:
         """Publish and remember. False if NATS took it not; it is then sent again when overdue."""
+        if not self._flight:
+            self._last_ack = self._loop.time()
         self._number = number = self._number + 1
         self._flight[number] = (self._loop.time() + ACK_SECONDS, record)
         try:
@@ -190,6 +198,8 @@ class Publisher:
         ack = self._decode(msg.data) if msg.data else _PubAck(error={"description": "no stream takes this subject"})
         if ack.error is None:
             self.acked += 1
+            self._last_ack = self._loop.time()
+            self.last_error = ""
             self._wake.set()
             return
         text = str(ack.error.get("description"))

@@ -1,16 +1,16 @@
 """Does a channel keep its rhythm? Silence is suspicious only where frames used to come all the time.
 
-Looked at once a second. A channel is known after it was heard in `KNOWN_SECONDS` different seconds; its longest
+Looked at every half second. A channel is known after it was heard between `KNOWN_LOOKS` of these; its longest
 pause so far, slowly forgotten, says what is usual. A quiet market has long pauses and is never suspected soon.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-KNOWN_SECONDS = 30
-SUSPECT_SECONDS = 3.0  # at least; then the venue is asked
+KNOWN_LOOKS = 60
+SUSPECT_SECONDS = 2.5  # at least; then the venue is asked
 SUSPECT_PAUSES = 4.0  # times the longest usual pause
-ANSWER_SECONDS = 2.0  # the venue answers commands within milliseconds
+ANSWER_SECONDS = 1.5  # the venue answers commands within milliseconds; so all is told within 5 s
 FORGET = 0.999  # per second: half after 12 minutes
 
 
@@ -18,16 +18,21 @@ FORGET = 0.999  # per second: half after 12 minutes
 class _Channel:
     last: float
     longest: float = 1.0
-    heard_seconds: int = 0
+    looks: int = 0
     asked: float = 0.0  # when the venue was asked in this silence; 0: it was not
     patience: float = 1.0  # doubled by each silence that the venue explained
 
 
 class Rhythm:
-    """The channels of one connection. Times are seconds of any steady clock."""
+    """The channels of a feed, over all its connections. Times are seconds of any steady clock."""
 
     def __init__(self) -> None:
         self._channels: dict[str, _Channel] = {}
+
+    def connected(self, now: float) -> None:
+        """A new connection: what is usual is still known, and every silence begins anew."""
+        for channel in self._channels.values():
+            channel.last, channel.asked, channel.patience = now, 0.0, 1.0
 
     def heard(self, channels: Iterable[str], now: float) -> None:
         """Frames of these channels came since the last look."""
@@ -38,7 +43,7 @@ class Rhythm:
             pause = now - channel.last
             channel.longest = max(channel.longest * FORGET**pause, pause)
             channel.last = now
-            channel.heard_seconds += 1
+            channel.looks += 1
             channel.asked = 0.0
             channel.patience = 1.0
 
@@ -47,7 +52,7 @@ class Rhythm:
         found = []
         for name, channel in self._channels.items():
             limit = max(SUSPECT_SECONDS, SUSPECT_PAUSES * channel.longest) * channel.patience
-            if channel.heard_seconds >= KNOWN_SECONDS and not channel.asked and now - channel.last > limit:
+            if channel.looks >= KNOWN_LOOKS and not channel.asked and now - channel.last > limit:
                 channel.asked = now
                 found.append(name)
         return found

@@ -29,7 +29,7 @@ def causes(rig: Rig) -> list[tuple[str, bool]]:
 
 
 async def test_silence_that_the_venue_does_not_explain_is_stale(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rhythm, "KNOWN_SECONDS", 2)
+    monkeypatch.setattr(rhythm, "KNOWN_LOOKS", 4)
     monkeypatch.setattr(rhythm, "SUSPECT_SECONDS", 1.0)
     monkeypatch.setattr(rhythm, "SUSPECT_PAUSES", 1.0)
     monkeypatch.setattr(rhythm, "ANSWER_SECONDS", 0.5)
@@ -53,7 +53,7 @@ async def test_silence_that_the_venue_does_not_explain_is_stale(rig: Rig, monkey
 
 
 async def test_silence_that_the_venue_explains_is_no_gap(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rhythm, "KNOWN_SECONDS", 2)
+    monkeypatch.setattr(rhythm, "KNOWN_LOOKS", 4)
     monkeypatch.setattr(rhythm, "SUSPECT_SECONDS", 1.0)
     monkeypatch.setattr(rhythm, "SUSPECT_PAUSES", 1.0)
     monkeypatch.setattr(rhythm, "ANSWER_SECONDS", 0.5)

@@ -2,7 +2,7 @@
 
 import random
 
-from services.connector.rhythm import ANSWER_SECONDS, KNOWN_SECONDS, SUSPECT_SECONDS, Rhythm
+from services.connector.rhythm import ANSWER_SECONDS, KNOWN_LOOKS, SUSPECT_SECONDS, Rhythm
 
 
 def run(rhythm: Rhythm, pauses: list[float], start: float = 0.0) -> tuple[float, list[float]]:
@@ -22,7 +22,7 @@ def run(rhythm: Rhythm, pauses: list[float], start: float = 0.0) -> tuple[float,
 
 def test_a_busy_channel_that_stops_is_stale_within_six_seconds() -> None:
     rhythm = Rhythm()
-    now, _ = run(rhythm, [1.0] * (KNOWN_SECONDS + 5))
+    now, _ = run(rhythm, [1.0] * (KNOWN_LOOKS + 5))
     asked = next(t for t in range(1, 20) if rhythm.suspects(now + t))
     assert SUSPECT_SECONDS < asked <= SUSPECT_SECONDS + 2
     late = next(t for t in range(asked, 20) if rhythm.stale(now + t))
@@ -31,7 +31,7 @@ def test_a_busy_channel_that_stops_is_stale_within_six_seconds() -> None:
 
 def test_an_answer_makes_the_silence_genuine_and_the_next_question_rarer() -> None:
     rhythm = Rhythm()
-    now, _ = run(rhythm, [1.0] * (KNOWN_SECONDS + 5))
+    now, _ = run(rhythm, [1.0] * (KNOWN_LOOKS + 5))
     _, asked = run(rhythm, [3600.0], now)
     assert 3 <= len(asked) <= 12
     assert rhythm.stale(now + 3600) == []
@@ -46,5 +46,5 @@ def test_a_quiet_market_is_not_suspected() -> None:
 
 def test_a_channel_hardly_known_is_not_suspected() -> None:
     rhythm = Rhythm()
-    now, _ = run(rhythm, [1.0] * (KNOWN_SECONDS // 2))
+    now, _ = run(rhythm, [1.0] * (KNOWN_LOOKS // 2))
     assert run(rhythm, [600.0], now)[1] == []
