@@ -138,6 +138,7 @@ class Cursor(msgspec.Struct):
     feed: str
     stream: str = ""
     seq: int = 0
+    last: tuple[str, int] | None = None  # the frame at `seq`
     format: int = FORMAT
     conns: dict[str, ConnState] = msgspec.field(default_factory=dict)
     parts: list[PartState] = msgspec.field(default_factory=list)

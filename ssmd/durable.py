@@ -40,6 +40,15 @@ def sync_folder(folder: Path) -> None:
         raise DiskFailed(folder, e) from e
 
 
+def sync(path: Path) -> None:
+    """Force to disk what a process that died may have left in the page cache."""
+    appender = Appender(path)
+    try:
+        appender.sync()
+    finally:
+        appender.close()
+
+
 def make_folder(folder: Path) -> None:
     """Create `folder` and its parents so that they survive a power cut."""
     missing = []
@@ -104,8 +113,9 @@ class Appender:
         try:
             created = not path.exists()
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            if size is not None:
+            if size is not None and size != os.fstat(self._fd).st_size:
                 os.ftruncate(self._fd, size)
+                os.fsync(self._fd)  # or a power cut brings back what was cut
             self.size = os.fstat(self._fd).st_size
         except OSError as e:
             raise DiskFailed(path, e) from e
@@ -142,7 +152,10 @@ class Lock:
         self._fd = -1
 
     def __enter__(self) -> "Lock":
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as e:
+            raise DiskFailed(self.path, e) from e
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
@@ -152,8 +165,12 @@ class Lock:
                 f"{self.path.parent} is already in use by {holder or 'another process'}: "
                 f"stop it before starting {self._owner}"
             ) from e
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{self._owner} (process {os.getpid()})\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{self._owner} (process {os.getpid()})\n".encode(), 0)
+        except OSError as e:
+            os.close(self._fd)
+            raise DiskFailed(self.path, e) from e
         return self
 
     def __exit__(

@@ -34,19 +34,22 @@ class Record(NamedTuple):
 
 @dataclass
 class Segment:
-    """A journal file, and which frames it holds: first and last `n` per connection."""
+    """A journal file, and which frames it holds: ranges of `n` per connection (several after a power cut)."""
 
     path: Path
     bytes: int = 0
-    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    ranges: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def number(self) -> int:
         return int(self.path.stem)
 
     def note(self, conn: str, first: int, last: int) -> None:
-        known = self.ranges.get(conn)
-        self.ranges[conn] = (first, last) if known is None else (min(known[0], first), max(known[1], last))
+        known = self.ranges.setdefault(conn, [])
+        if known and known[-1][1] + 1 == first:
+            known[-1] = (known[-1][0], last)
+        else:
+            known.append((first, last))
 
 
 class Position(NamedTuple):
@@ -66,7 +69,7 @@ class Recovery:
     cut_bytes: int = 0
     conn: str | None = None  # the latest connection
     ts_recv: int = 0  # of the latest record
-    venue_ts_recv: int = 0  # of the latest frame from the venue
+    heard: int = 0  # ts_recv of the latest frame from the venue: our own rows go on when its connection is dead
     open_gaps: dict[str, Gap] = field(default_factory=dict)  # by id
     venue_crc32: int | None = None  # of the latest connection's last frame from the venue, as sent
 
@@ -129,10 +132,12 @@ class Journal:
                 durable.Appender(path, size=good_end).close()
             segment.bytes = good_end
             if good_end:
+                durable.sync(path)  # the last run may have died before it did: what is confirmed now must stay
                 self._segments.append(segment)
                 self._total_bytes += good_end
             else:
                 durable.remove(path)
+        durable.sync_folder(self.folder)
         return found
 
     @staticmethod
@@ -156,8 +161,8 @@ class Journal:
             else:
                 found.open_gaps.pop(gap.gap, None)
         else:
+            found.heard = max(found.heard, line.ts_recv)
             found.venue_crc32 = zlib.crc32(line.wire())
-            found.venue_ts_recv = line.ts_recv
 
     @property
     def total_bytes(self) -> int:
@@ -217,7 +222,7 @@ class Journal:
         gone = 0
         while len(self._segments) > 1:
             segment = self._segments[0]
-            if not all(archived(conn, a, b) for conn, (a, b) in segment.ranges.items()):
+            if not all(archived(conn, a, b) for conn, known in segment.ranges.items() for a, b in known):
                 break
             durable.remove(segment.path)
             self._segments.pop(0)
@@ -261,8 +266,7 @@ class Journal:
     def find(self, conn: str, first: int, last: int) -> Iterator[Record]:
         """The records of frames `first`..`last` of a connection, as far as they are still here."""
         for segment in list(self._segments):
-            known = segment.ranges.get(conn)
-            if known is not None and known[0] <= last and first <= known[1]:
+            if any(a <= last and first <= b for a, b in segment.ranges.get(conn, ())):
                 for _, record in read(segment.path):
                     if record is not None:
                         line = frames.parse(record.message)

@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NotFoundError
 
 from services.archiver.store import Store
 from ssmd import broker, config, durable, frames, subjects
@@ -26,6 +26,7 @@ REQUEST_SECONDS = 5.0
 REQUEST_BYTES = 4 << 20
 DEAD_SECONDS = REQUEST_SECONDS + 3  # a request that got no answer at all for so long: the consumer is gone
 BUFFER_BYTES = 64 << 20  # no further requests while the disk is this far behind
+CONSUMER_GONE = {"Consumer Deleted", "Server Shutdown", "Leadership Change"}  # Description of a 409
 HOUSEKEEPING_SECONDS = 1.0
 HOLE_SECONDS = 2.0  # frames sent again may be on their way; then ask
 HOLE_TRIES = 3
@@ -68,6 +69,8 @@ class Archiver:
         self._asked: dict[tuple[str, int, int], tuple[int, float]] = {}  # hole -> (times asked, when)
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._retention = False
+        self._delivered = 0  # by the present consumer
+        self._consumer_gone = False
         self._finished = 0
 
     # ------------------------------------------------------------------------------------------------- lifetime
@@ -81,8 +84,7 @@ class Archiver:
             for mended in await asyncio.to_thread(self._store.recover):
                 self._log.error("archive mended", what=mended)
             self._nats = await broker.connect(self._nats_url, f"archiver-{self._feed}", self._log, self._nats_back)
-            prefix = subjects.prefix(self._env, self._feed)
-            await broker.ensure_stream(self._nats, self._stream, [f"{prefix}.json.>"])
+            await self._ensure_stream()
             self._inbox = self._nats.new_inbox()
             await self._nats.subscribe(
                 f"{self._inbox}.*", cb=self._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
@@ -119,6 +121,18 @@ class Archiver:
 
     # ------------------------------------------------------------------------------------------------ consuming
 
+    async def _is_at(self, seq: int, identity: tuple[str, int] | None) -> bool:
+        """Whether the stream has this frame there: if not, a power cut took its end, and it has grown again."""
+        try:
+            stored = await self._nats.jetstream().get_msg(self._stream, seq=seq, direct=True)
+        except NotFoundError:
+            return False
+        line = frames.parse(stored.data or b"")
+        return identity is None or identity == (line.conn, line.n)
+
+    async def _ensure_stream(self) -> None:
+        await broker.ensure_stream(self._nats, self._stream, [f"{subjects.prefix(self._env, self._feed)}.json.>"])
+
     async def _open_consumer(self) -> None:
         """A pull consumer from right after our cursor. The server's own position is never asked for."""
         jetstream = self._nats.jetstream()
@@ -126,7 +140,9 @@ class Archiver:
             try:
                 state = (await jetstream.stream_info(self._stream)).state
                 cursor = self._store.cursor
-                if cursor.seq > state.last_seq:
+                if cursor.seq > state.last_seq or (
+                    cursor.seq >= state.first_seq and not await self._is_at(cursor.seq, cursor.last)
+                ):
                     self._log.error("the stream has been reset: reading it from its start", cursor=cursor.seq)
                     cursor.seq = 0
                 elif state.first_seq > cursor.seq + 1 and state.last_seq > 0:
@@ -145,17 +161,21 @@ class Archiver:
                     ),
                 )
                 break
+            except NotFoundError:  # a power cut took a young stream: its frames are in the connector's journal
+                await self._ensure_stream()
             except (NatsError, TimeoutError, APIError) as e:
                 self._log.warning("cannot read the stream yet", error=f"{type(e).__name__}: {e}")
                 await asyncio.sleep(0.5)
         self._consumer = info.name
         self._pending = info.num_pending or 0
         self._requests.clear()
+        self._consumer_gone = False
+        self._delivered = 0
         await self._ask()
 
     async def _ask(self) -> None:
         """Keep enough pull requests outstanding."""
-        while len(self._requests) < REQUESTS and self._store.buffered_bytes < BUFFER_BYTES:
+        while not self._consumer_gone and len(self._requests) < REQUESTS and self._store.buffered_bytes < BUFFER_BYTES:
             self._request_number += 1
             self._requests[self._request_number] = (time.monotonic(), REQUEST_MESSAGES)
             body = b'{"batch":%d,"expires":%d,"max_bytes":%d}' % (
@@ -175,6 +195,8 @@ class Archiver:
             if msg.headers is not None and "Status" in msg.headers:
                 self._requests.pop(number, None)  # 404, 408, 409: this request is over
                 why = msg.headers.get("Description", "")
+                if msg.headers["Status"] == "503" or why in CONSUMER_GONE:
+                    self._consumer_gone = True  # asking it again would be answered at once, for ever
                 if msg.headers["Status"] == "409" and why != "Batch Completed" and "MaxBytes" not in why:
                     self._log.info("pull request ended", why=why)
             else:
@@ -189,6 +211,15 @@ class Archiver:
     def _take(self, msg: Msg) -> None:
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, v2 with domain and hash
         tokens = msg.reply.split(".")
+        consumer, seq, delivered, pending = (
+            (tokens[3], *tokens[5:7], tokens[8]) if len(tokens) == 9 else (tokens[5], *tokens[7:9], tokens[10])
+        )
+        if consumer != self._consumer:
+            return  # one that was given up; its successor brings this message too
+        if int(delivered) != self._delivered + 1:
+            self._consumer_gone = True  # some went to a connection that was dead already: read them again
+            return
+        self._delivered += 1
         first = next(iter(self._requests), None)  # the server works requests off in order
         if first is not None:
             when, left = self._requests[first]
@@ -196,12 +227,12 @@ class Archiver:
                 self._requests[first] = (when, left - 1)
             else:
                 del self._requests[first]
-        seq, self._pending = (int(tokens[5]), int(tokens[8])) if len(tokens) == 9 else (int(tokens[7]), int(tokens[10]))
+        self._pending = int(pending)
         route = self._routes.get(msg.subject)
         if route is None:
             channel, token = msg.subject.rsplit(".", 2)[1:]
             route = self._routes[msg.subject] = (channel, subjects.symbol(token))
-        self._store.add(seq, *route, msg.data)
+        self._store.add(int(seq), *route, msg.data)
 
     def _nats_back(self) -> None:
         self._requests = {n: (0.0, left) for n, (_, left) in self._requests.items()}  # lost with the connection
@@ -227,10 +258,17 @@ class Archiver:
 
     async def _commit(self, finish: list[tuple[str, str]], seal: list[str] | None = None) -> dict[str, Manifest]:
         async with self._commit_lock:
+            if self._failed.done():  # what a failed commit took is nowhere: nothing may be written after it
+                self._failed.result()
             commit = self._store.begin(finish, seal or [])
             if commit is None:
                 return {}
-            manifests = await asyncio.to_thread(self._store.write, commit)
+            try:
+                manifests = await asyncio.to_thread(self._store.write, commit)
+            except Exception as e:  # whoever asked for it, a NATS callback say: the process must end
+                if not self._failed.done():
+                    self._failed.set_exception(e)
+                raise
             self._finished += len(commit.finished)
             for date, manifest in manifests.items():
                 self._store.sealed(date)
@@ -261,7 +299,7 @@ class Archiver:
             if not self._nats.is_connected:
                 continue
             now = time.monotonic()
-            if any(now - when > DEAD_SECONDS for when, _ in self._requests.values()):
+            if self._consumer_gone or any(now - when > DEAD_SECONDS for when, _ in self._requests.values()):
                 self._log.warning("no answer from the consumer: opening a new one")
                 await self._open_consumer()
             await self._ask()

@@ -122,6 +122,10 @@ class Store:
         self._set_strays_aside()
         for date in sorted(doubtful):
             self._count_again(date)
+        # What was seen here may be in the page cache only: the last run may have died between a rename and its sync.
+        for folder in (self._folder, *map(self._day_folder, self.cursor.days)):
+            if folder.is_dir():
+                durable.sync_folder(folder)
         if finished or mended:
             self._save_cursor(self.cursor)
         self._committed = msgspec.json.decode(msgspec.json.encode(self.cursor), type=Cursor)
@@ -244,7 +248,7 @@ class Store:
         """Take one message from the stream; a frame that is here already is dropped."""
         head = self._head(message)
         cursor, conn, n, ts_recv = self.cursor, head.conn, head.n, head.ts_recv
-        cursor.seq = seq
+        cursor.seq, cursor.last = seq, (conn, n)
         numbers = self._numbers.get(conn)
         if numbers is None:
             numbers = self._numbers[conn] = Numbers()
@@ -555,7 +559,9 @@ def _connection(cursor: Cursor, date: str, conn: str) -> Connection:
     first, last, count = cursor.days[date].conns[conn]
     state = cursor.conns.get(conn, ConnState())
     days = [d for d, day in cursor.days.items() if conn in day.conns]
-    low = 1 if date == min(days) else first
+    # A hole at midnight belongs to the later day.
+    before = [cursor.days[d].conns[conn][1] + 1 for d in days if d < date]
+    low = min(first, max(before)) if before else 1
     high = max(last, state.frames or 0) if date == max(days) else last
     return Connection(
         conn, first, last, count, Numbers(state.archived).holes(low, high), state.closed, state.last_ts_recv

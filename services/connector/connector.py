@@ -1,6 +1,7 @@
 """The connector process: keeps one connection to the venue, forever, and what it brings safe."""
 
 import asyncio
+import contextlib
 import random
 import shutil
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import msgspec
 import structlog
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
@@ -35,6 +37,7 @@ BACKOFF_SECONDS = (0.1, 30.0)
 STEADY_SECONDS = 30.0  # a connection that lived so long resets the back-off
 LOOK_SECONDS = 0.5
 STALE_SECONDS = 10.0  # a venue that answers pings but no commands for so long: connect anew
+ASK_SECONDS = 10.0  # how often the archiver is asked what is safe
 STOP_SECONDS = 3.0  # for the closing handshake
 UNACKED_SECONDS = 3.0  # so long without an acknowledgement is a problem to show
 DRAIN_SECONDS = 5.0  # for JetStream's acknowledgements; what is left stays in the journal
@@ -126,9 +129,9 @@ class Connector:
                 self._clock.tell(found.ts_recv)
             if found.cut_bytes:
                 self._log.warning("journal had a torn tail", cut_bytes=found.cut_bytes)
-            self._publisher = Publisher(self._journal, self._log)
+            self._publisher = Publisher(self._journal, self._is_archived, self._log)
             if found.records:
-                self._publisher.catch_up(self._is_archived)
+                self._publisher.catch_up()
             self._capture = Capture(self._env, self._feed.name, self._journal, self._publisher.put, self._warn)
             await self._work(stop, found)
             await asyncio.to_thread(self._journal.syncs())
@@ -148,8 +151,11 @@ class Connector:
             done, _ = await asyncio.wait([stopped, capture, *background], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopped}:
                 task.result()  # none of these ends by itself but by an error
-            async with asyncio.timeout(STOP_SECONDS + 1):
-                await capture
+            try:
+                async with asyncio.timeout(STOP_SECONDS + 1):
+                    await capture
+            except TimeoutError:
+                self._log.warning("stopping without a word to the venue; the next start closes the connection")
             try:
                 async with asyncio.timeout(DRAIN_SECONDS):
                     await self._publisher.drained()
@@ -164,7 +170,7 @@ class Connector:
 
     async def _keep_connected(self, stop: asyncio.Event, found: Recovery) -> None:
         """One connection after the other, until told to stop."""
-        before, since = found.conn, found.venue_ts_recv or found.ts_recv
+        before, since = found.conn, found.heard or found.ts_recv
         cause: GapCause = "restart"
         if before is not None:
             self._resume = (before, found.venue_crc32)
@@ -191,6 +197,7 @@ class Connector:
             if before is not None:
                 rows = self._capture.ledger.open(connection.conn, cause, since, f"after {before}: {why}")
                 self._capture.gaps(connection, rows, now)
+            await asyncio.to_thread(self._journal.syncs())  # a next start shall know of this connection
             why = await self._live(connection, stop)
             now = self._clock.now_ns()
             if self._cause == "disconnect" and (planned := self._planned()):
@@ -219,6 +226,8 @@ class Connector:
                     connecting.cancel()
                     break
                 link = connecting.result()
+            except durable.DiskFailed:
+                raise  # of our own journal, in the read that opened the connection
             except (
                 Transient,
                 Permanent,
@@ -422,9 +431,17 @@ class Connector:
             except (NatsError, TimeoutError) as e:
                 self._log.info("no archiver answers yet: it will drop what it has", error=type(e).__name__)
             self._attached = True
-            await self._publisher.run(nats)
+            await asyncio.gather(self._publisher.run(nats), self._ask_archived(nats, f"{archived}.get"))
         finally:
             await nats.close()
+
+    async def _ask_archived(self, nats: Client, subject: str) -> None:
+        """A confirmation may be lost: as long as the journal keeps more than one segment, ask what is safe."""
+        while True:
+            await asyncio.sleep(ASK_SECONDS)
+            if self._journal.segments > 1 and nats.is_connected:
+                with contextlib.suppress(NatsError, TimeoutError):
+                    await self._on_archived(await nats.request(subject, b"", timeout=2))
 
     async def _sync(self) -> None:
         """Force the journal to disk in a thread, at most every SYNC_SECONDS."""
@@ -480,7 +497,8 @@ class Connector:
         records = await asyncio.to_thread(lambda: list(self._journal.find(asked.conn, asked.first, asked.last)))
         assert self._publisher is not None
         self._publisher.again(records)
-        await msg.respond(msgspec.json.encode({"found": len(records)}))
+        if msg.reply:
+            await msg.respond(msgspec.json.encode({"found": len(records)}))
 
     # ------------------------------------------------------------------------------------------------- telemetry
 

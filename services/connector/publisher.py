@@ -19,6 +19,7 @@ from nats.errors import Error as NatsError
 from ssmd.journal import Journal, Position, Record
 
 QUEUE_BYTES = 16 << 20  # waiting in memory before the journal takes over: 0.5 s at 100k frames/s of 300 bytes
+UNSYNCED_SECONDS = 150.0  # nats-server's default sync_interval is 2 minutes
 WINDOW = 2048  # unacknowledged publishes: covers 20 ms of round trip at 100k/s
 ACK_SECONDS = 5.0  # a full disk gives no answer at all (measured with nats-server 2.15); then send again
 REFUSED_SECONDS = 1.0  # an explicit refusal (stream full, no stream yet): send again after this
@@ -41,7 +42,9 @@ class _PubAck(msgspec.Struct):
 class Publisher:
     """Publishes records in order, each until it is acknowledged."""
 
-    def __init__(self, journal: Journal, log: structlog.typing.FilteringBoundLogger) -> None:
+    def __init__(
+        self, journal: Journal, archived: Callable[[bytes], bool], log: structlog.typing.FilteringBoundLogger
+    ) -> None:
         self._nats: Client
         self._journal = journal
         self._log = log
@@ -49,7 +52,8 @@ class Publisher:
         self._queued_bytes = 0
         self._current: Iterator[Record] = iter(())
         self._behind: Position | None = None  # where in the journal to read on; None: the rest is in the queue
-        self._archived: Callable[[bytes], bool] = lambda message: False
+        self._archived = archived
+        self._begun: deque[tuple[float, Position]] = deque()  # when the publishing of what stands there began
         self._flight: dict[int, tuple[float, Record]] = {}  # by send order, so the first is the oldest
         self._number = 0
         self._inbox = ""
@@ -77,10 +81,9 @@ class Publisher:
         """It reads from the journal, not from memory."""
         return self._behind is not None
 
-    def catch_up(self, archived: Callable[[bytes], bool]) -> None:
-        """Begin with what the journal holds from a former run, but not messages that are `archived` already."""
+    def catch_up(self) -> None:
+        """Begin with what the journal holds from a former run, but not messages that are archived already."""
         self._behind = self._journal.start()
-        self._archived = archived
         self._drained.clear()
 
     def put(self, position: Position, records: Sequence[Record]) -> None:
@@ -102,8 +105,20 @@ class Publisher:
         self._wake.set()
 
     def resend(self) -> None:
-        """After a reconnect: everything unacknowledged goes out once more, in order."""
+        """After a reconnect: everything goes out once more that is unacknowledged, or that NATS may have lost.
+
+        It syncs lazily: what it acknowledged in the last minutes is gone after a power cut, unless archived.
+        """
         self._flight = {number: (0.0, record) for number, (_, record) in self._flight.items()}
+        position = self._journal.start()
+        for begun, place in self._begun:
+            if begun <= self._loop.time() - UNSYNCED_SECONDS:
+                position = max(position, place)
+        self._behind = position if self._behind is None else min(position, self._behind)
+        self._queue = deque(b for b in self._queue if b.position is None)
+        self._queued_bytes = 0
+        self._current = iter(())
+        self._drained.clear()
         self._wake.set()
 
     async def drained(self) -> None:
@@ -136,9 +151,12 @@ class Publisher:
             if self._queue:
                 batch = self._queue.popleft()
                 self._queued_bytes -= batch.bytes
+                if batch.position is not None:
+                    self._note(batch.position)
                 self._current = iter(batch.records)
             else:
                 assert self._behind is not None
+                self._note(self._behind)
                 records, after = self._journal.read_from(self._behind)
                 self._current = iter([r for r in records if not self._archived(r.message)])
                 self._behind = None if after == self._journal.end() else after
@@ -147,13 +165,20 @@ class Publisher:
                 return record
         return None
 
+    def _note(self, position: Position) -> None:
+        """Remember, once a second, where publishing was."""
+        now, begun = self._loop.time(), self._begun
+        if not begun or now - begun[-1][0] >= 1.0:
+            begun.append((now, position))
+            while len(begun) > 1 and begun[1][0] <= now - UNSYNCED_SECONDS:
+                begun.popleft()
+
     def _fall_back(self) -> None:
         """Forget what waits in memory; the journal has it."""
         first = next(b.position for b in self._queue if b.position is not None)
         self._queue = deque(b for b in self._queue if b.position is None)
         self._queued_bytes = 0
         self._behind = first
-        self._archived = lambda message: False
         self._log.info("publisher fell behind: it reads on from the journal", segment=first.segment)
 
     async def _pause(self) -> None:

@@ -60,7 +60,7 @@ async def test_silence_that_the_venue_explains_is_no_gap(rig: Rig, monkeypatch: 
 
     async def script(connection: ServerConnection) -> None:
         await chatter(connection, 3.5)
-        while True:
+        while connection.close_code is None:
             await asyncio.sleep(0.1)
             if rig.received.count(b'{"cmd":"probe"}') > len([f for f in rig.sent[0] if b"answer" in f]):
                 await connection.send('{"type":"control","answer":1}')
