@@ -141,7 +141,7 @@ class Archiver:
                 state = (await jetstream.stream_info(self._stream)).state
                 cursor = self._store.cursor
                 if cursor.seq > state.last_seq or (
-                    cursor.seq >= state.first_seq and not await self._is_at(cursor.seq, cursor.last)
+                    cursor.seq > 0 and cursor.seq >= state.first_seq and not await self._is_at(cursor.seq, cursor.last)
                 ):
                     self._log.error("the stream has been reset: reading it from its start", cursor=cursor.seq)
                     cursor.seq = 0
