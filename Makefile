@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 .PHONY: help
 help: ## list what can be done
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: install
 install: $(VENV)/.installed ## prepare .venv (the CLI is then .venv/bin/ssmd)
@@ -37,6 +37,10 @@ test: check ## check, then every test against the real servers
 .PHONY: chaos
 chaos: install ## every fault against the real parts, 20 minutes; writes RELIABILITY.md
 	SSMD_CHAOS=full $(BIN)/pytest tests/chaos
+
+.PHONY: chaos-short
+chaos-short: install ## a few minutes' share of it
+	SSMD_CHAOS=short $(BIN)/pytest tests/chaos
 
 .PHONY: bench
 bench: install ## measure, and print the figures
