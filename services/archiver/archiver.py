@@ -236,7 +236,7 @@ class Archiver:
         self._store.add(int(seq), *route, msg.data)
 
     def _nats_back(self) -> None:
-        self._requests = {n: (0.0, left) for n, (_, left) in self._requests.items()}  # lost with the connection
+        self._consumer_gone = True  # what was on its way to the old connection is lost, and a consumer may be, too
 
     async def _catch_up(self) -> None:
         """Wait until everything the stream holds now has been taken."""
