@@ -7,6 +7,7 @@ import shutil
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from exchanges.port import Key, Notice, Subscription, Unparsable, Venue
+from exchanges.port import Key, Notice, Request, Subscription, Unparsable, Venue
+from services.connector.asking import Asking
 from services.connector.capture import Capture, Connection
 from services.connector.link import Link, Refused, Target
 from services.connector.publisher import Publisher
@@ -42,8 +44,25 @@ STOP_SECONDS = 3.0  # for the closing handshake
 UNACKED_SECONDS = 3.0  # so long without an acknowledgement is a problem to show
 DRAIN_SECONDS = 5.0  # for JetStream's acknowledgements; what is left stays in the journal
 
+_HEADERS = {"User-Agent": f"ssmd/{__version__}"}
+
 Log = structlog.typing.FilteringBoundLogger
 Archived = dict[str, list[tuple[int, int]]]
+
+
+@dataclass
+class Line:
+    """A connection that is up: its numbering, its socket, its requests by REST."""
+
+    connection: Connection
+    link: Link
+    asking: Asking
+
+    def ask(self) -> None:
+        """Begin to perform what the adapter has asked for."""
+        asks = self.connection.asks
+        while asks:
+            self.asking.ask(asks.pop(0))
 
 
 class Connector:
@@ -225,7 +244,7 @@ class Connector:
                 if not connecting.done():
                     connecting.cancel()
                     break
-                link = connecting.result()
+                line = connecting.result()
             except durable.DiskFailed:
                 raise  # of our own journal, in the read that opened the connection
             except (
@@ -241,7 +260,8 @@ class Connector:
                 await self._either(None, random.uniform(0, wait))  # noqa: S311  # full jitter, not a secret
                 wait = min(wait * 2, BACKOFF_SECONDS[1])
                 continue
-            reason = await self._stay(connection, link, stop)
+            reason = await self._stay(line, stop)
+            await line.asking.stop()
             self._link = None
             connection.connected = False
             self._trouble = reason
@@ -265,7 +285,7 @@ class Connector:
             await self._either(None, 1.0)
         self._trouble = "connecting again after the journal was full"
 
-    async def _connect(self, connection: Connection) -> Link:
+    async def _connect(self, connection: Connection) -> Line:
         self._symbols = set(await self._list_instruments())
         self._schedule = await self._ask_schedule()
         channels = self._plan.channels or self._version.channels
@@ -274,8 +294,11 @@ class Connector:
             Subscription(tuple(channels), names, self._version.limits.symbols_per_subscription)
         )
         connection.adapter = adapter
+        line: Line
 
         def on_open(link: Link) -> Sequence[bytes]:
+            nonlocal line
+            line = Line(connection, link, Asking(self._endpoint.rest, _HEADERS, answered))
             self._link = link
             connection.connected = True
             self._say_subscription(connection, link)
@@ -285,12 +308,23 @@ class Connector:
             return adapter.opened()
 
         def on_frames(wires: Sequence[bytes], ts_recv: int) -> Sequence[bytes]:
-            return self._capture.receive(connection, wires, ts_recv)
+            owed = self._capture.receive(connection, wires, ts_recv)
+            line.ask()
+            return owed
 
-        return await Link.connect(self._target(connection), self._clock, on_open, on_frames, CONNECT_SECONDS)
+        def answered(request: Request, status: int, body: bytes) -> None:
+            try:
+                wire = request.answered(status, body)
+                line.link.send(self._capture.answer(connection, wire, self._clock.now_ns()))
+                line.ask()
+            except Exception as e:  # of ours, a full disk say: the process must end
+                line.link.fail(e)
+
+        await Link.connect(self._target(connection), self._clock, on_open, on_frames, CONNECT_SECONDS)
+        return line
 
     def _target(self, connection: Connection) -> Target:
-        headers = {"User-Agent": f"ssmd/{__version__}"}
+        headers = dict(_HEADERS)
         path = "/" + self._endpoint.ws.split("://", 1)[1].partition("/")[2]
         if self._key is not None:
             headers |= self._key.headers("GET", path, time.time_ns())
@@ -301,8 +335,9 @@ class Connector:
                 headers["Ssmd-Resume"] = f"{conn} {'none' if crc32 is None else f'{crc32:08x}'}"
         return Target(self._endpoint.ws, headers, self._version.compression, self._version.limits.frame_bytes)
 
-    async def _stay(self, connection: Connection, link: Link, stop: asyncio.Event) -> str:
+    async def _stay(self, line: Line, stop: asyncio.Event) -> str:
         """Until the connection ends, by either side, or falls silent."""
+        connection, link = line.connection, line.link
         loop = asyncio.get_running_loop()
         silence = self._version.silence_seconds
         rhythm = self._rhythm
@@ -317,6 +352,7 @@ class Connector:
             await self._either(link.ended, LOOK_SECONDS)
             now = self._clock.now_ns()
             link.send(self._capture.tick(connection, time.time_ns(), now))
+            line.ask()
             link.send(self._look_at_rhythm(connection, rhythm, loop.time(), now))
             quiet = loop.time() - link.last_heard
             if quiet > silence / 3:
