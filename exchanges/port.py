@@ -26,7 +26,8 @@ class Notice(NamedTuple):
     """Something the operator or the gap ledger must know.
 
     kind: `break` opens a gap for `symbols` (none: all of this connection), `mended` closes it,
-    `refused` means the venue turned a subscription down, `warning` is for the log.
+    `refused` means the venue turned a subscription down, `warning` is for the log. `ending`: the venue is about to
+    end this connection, so another one shall take over first.
     """
 
     kind: str

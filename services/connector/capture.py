@@ -143,7 +143,7 @@ class Capture:
             if notice.kind == "break":
                 rows += self.ledger.open(conn, notice.cause, since_ns, notice.evidence, notice.symbols)
             elif notice.kind == "mended":
-                rows += self.ledger.close(notice.cause, now_ns, notice.symbols)
+                rows += self.ledger.close(conn, notice.cause, now_ns, notice.symbols)
             else:
                 self._warn(notice)
         return [(frames.GAP, msgspec.json.encode(gap)) for gap in rows]
