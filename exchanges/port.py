@@ -135,6 +135,16 @@ class Answer:
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Ends(Exception):
+    """Raised by a simulated connection when the venue ends it, with the WebSocket's close code and reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code} {reason}")
+        self.code = code
+        self.reason = reason
 
 
 class Record(NamedTuple):
@@ -153,7 +163,7 @@ class Record(NamedTuple):
 
 
 class SimulatedConnection(Protocol):
-    """The server's grammar on one connection."""
+    """The server's grammar on one connection. `received` and `heartbeat` may raise Ends."""
 
     @property
     def subscriptions(self) -> int:
