@@ -16,11 +16,13 @@ Happening = tuple[int, str, str | None, object]  # time in ns, channel, symbol, 
 SECOND_NS = 1_000_000_000
 SLOW_NS = SECOND_NS
 FAST_NS = SECOND_NS // 10
+FUNDING_MS = 8 * 3600 * 1000
 CATCH_UP_NS = SECOND_NS  # after a stall, more than this is not made up for
 LEVELS_WANTED = 40  # on each side of a book
 PARTIAL = (5, 10, 20)
 OTHER: dict[Side, Side] = {"b": "a", "a": "b"}
 WINDOWS = {"ticker_1h": "1hTicker", "ticker_4h": "4hTicker", "ticker_1d": "1dTicker"}
+FORCED_EVERY = 50  # aggregate trades
 OFF_MARKET_EVERY = 200  # trades; USD-M tells of those of the insurance fund, and of none at all
 
 _SPECS = (  # base, quote, price in ticks, digits of tick and step
@@ -171,6 +173,7 @@ class Generator:
         if self._product.linked and rng.randrange(OFF_MARKET_EVERY) == 0:
             yield from self._off_market(ms, maker, price)
         market.aggregate_id += 1
+        linked = self._product.linked
         aggregate: dict[str, object] = {
             "e": "aggTrade",
             "E": ms + 1,
@@ -178,15 +181,28 @@ class Generator:
             "a": market.aggregate_id,
             "p": maker.price(price),
             "q": maker.size(taken),
+            **({"nq": maker.size(taken)} if linked else {}),
             "f": first,
             "l": market.trade_id,
             "T": ms,
             "m": side == "b",
-            "M": True,
+            **({"st": 1} if linked else {"M": True}),
         }
         market.aggregate(aggregate)
         if self._wanted(stream_name(market.symbol, "aggTrade")):
             yield ts_ns, "aggTrade", market.symbol, aggregate
+        if linked and market.aggregate_id % FORCED_EVERY == 0:
+            yield from self._forced(ts_ns, market, maker.price(price), maker.size(taken), side)
+
+    def _forced(self, ts_ns: int, market: Market, price: str, size: str, side: Side) -> Iterator[Happening]:
+        ms = ts_ns // MS_NS
+        order = {"s": market.symbol, "S": "SELL" if side == "b" else "BUY", "o": "LIMIT", "f": "IOC", "q": size}
+        order |= {"p": price, "ap": price, "X": "FILLED", "l": size, "z": size}
+        told = {"e": "forceOrder", "E": ms, "o": {**order, "T": ms}, "st": 1}
+        if self._wanted(stream_name(market.symbol, "forceOrder")):
+            yield ts_ns, "forceOrder", market.symbol, told
+        if self._wanted("!forceOrder@arr"):
+            yield ts_ns, "!forceOrder@arr", None, told
 
     def _trade(self, ms: int, maker: _Maker, price: str, size: str, buyer_is_maker: bool) -> Iterator[Happening]:
         market = maker.market
@@ -322,9 +338,12 @@ class Generator:
             yield ts_ns, "miniTicker", symbol, self._mini_ticker(ms, market)
         if self._wanted(stream_name(symbol, "ticker")):
             (bid, bid_size), (ask, ask_size) = market.best("b"), market.best("a")
-            day = self._window(ms, market, "24hrTicker")
-            more = {"x": market.open, "Q": market.last_size, "b": bid, "B": bid_size, "a": ask, "A": ask_size}
-            yield ts_ns, "ticker", symbol, {**day, **more}
+            day = self._window(ms, market, "24hrTicker") | {"Q": market.last_size}
+            best = {"x": market.open, "b": bid, "B": bid_size, "a": ask, "A": ask_size}
+            yield ts_ns, "ticker", symbol, {**day, "st": 1} if self._product.linked else {**day, **best}
+        for speed in ("", "@1s"):
+            if self._wanted(stream_name(symbol, f"markPrice{speed}")):
+                yield ts_ns, f"markPrice{speed}", symbol, self._mark(ms, market)
         for window, kind in WINDOWS.items():
             if self._wanted(stream_name(symbol, window)):
                 yield ts_ns, window, symbol, self._window(ms, market, kind)
@@ -333,6 +352,12 @@ class Generator:
             yield ts_ns, "avgPrice", symbol, told
         if self._wanted(stream_name(symbol, "kline_1m")):
             yield ts_ns, "kline_1m", symbol, {"e": "kline", "E": ms, "s": symbol, "k": self._candle(ms, market)}
+
+    def _mark(self, ms: int, market: Market) -> dict[str, object]:
+        price = market.last_price
+        prices = {"p": price, "ap": price, "i": price, "P": price}
+        funding = {"r": "0.00010000", "T": ms - ms % FUNDING_MS + FUNDING_MS}
+        return {"e": "markPriceUpdate", "E": ms, "s": market.symbol, **prices, **funding, "st": 1}
 
     def _mini_ticker(self, ms: int, market: Market) -> dict[str, object]:
         return {

@@ -1,7 +1,7 @@
 """What differs between Binance's products, and how their streams are named."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -13,31 +13,44 @@ class Product:
     ws_path: str
     kinds: frozenset[str]  # of streams that this route serves
     linked: bool  # a depth event names its predecessor (`pu`); otherwise ids are consecutive
-    ping_seconds: int  # between the venue's pings
-    pong_seconds: int  # and how long it waits for the answer
+    ping_seconds: int  # between the venue's pings; it waits three times as long for an answer
     commands_per_second: int  # what the client sends: pings, pongs, commands
     weight_per_minute: int  # of REST requests
     snapshots: tuple[tuple[int, int], tuple[int, int]]  # (levels a side, weight): the deepest, and one for many books
     speeds: tuple[str, ...]  # of depth streams; "" is the usual one
     streams_max: int = 1024
 
-    @property
-    def depth_path(self) -> str:
-        return f"{self.api}/depth"
-
-
-_BOTH = {"aggTrade", "bookTicker", "depth", "depth5", "depth10", "depth20", "kline", "ticker", "miniTicker", "trade"}
-_ALL_SPOT = {"!miniTicker@arr", "!ticker_1h@arr", "!ticker_4h@arr", "!ticker_1d@arr"}
 
 SPOT = Product(
     name="spot",
     api="/api/v3",
     ws_path="/stream",
-    kinds=frozenset(_BOTH | _ALL_SPOT | {"blockTrade", "ticker_1h", "ticker_4h", "ticker_1d", "avgPrice"})
-    | {"referencePrice"},
+    kinds=frozenset(
+        {
+            "aggTrade",
+            "avgPrice",
+            "blockTrade",
+            "bookTicker",
+            "depth",
+            "depth5",
+            "depth10",
+            "depth20",
+            "kline",
+            "miniTicker",
+            "referencePrice",
+            "ticker",
+            "ticker_1d",
+            "ticker_1h",
+            "ticker_4h",
+            "trade",
+            "!miniTicker@arr",
+            "!ticker_1d@arr",
+            "!ticker_1h@arr",
+            "!ticker_4h@arr",
+        }
+    ),
     linked=False,
     ping_seconds=20,
-    pong_seconds=60,
     commands_per_second=5,
     weight_per_minute=6000,
     snapshots=((5000, 250), (1000, 50)),
@@ -48,15 +61,37 @@ USDM_PUBLIC = Product(
     name="USD-M futures, /public",
     api="/fapi/v1",
     ws_path="/public/stream",
-    kinds=frozenset({"depth", "depth5", "depth10", "depth20", "bookTicker", "rpiDepth", "trade", "!bookTicker"}),
+    kinds=frozenset({"bookTicker", "depth", "depth5", "depth10", "depth20", "rpiDepth", "trade", "!bookTicker"}),
     linked=True,
     ping_seconds=180,
-    pong_seconds=600,
     commands_per_second=10,
     weight_per_minute=2400,
     snapshots=((1000, 20), (1000, 20)),
     speeds=("", "@100ms", "@500ms", "@0ms"),  # 0ms is of 2024: an undocumented one
     streams_max=200,  # 1024 by today's documents, 200 by older ones and in other clients
+)
+USDM_MARKET = replace(
+    USDM_PUBLIC,
+    name="USD-M futures, /market",
+    ws_path="/market/stream",
+    kinds=frozenset(
+        {
+            "aggTrade",
+            "compositeIndex",
+            "forceOrder",
+            "kline",
+            "markPrice",
+            "miniTicker",
+            "ticker",
+            "tradingSession",
+            "!assetIndex@arr",
+            "!contractInfo",
+            "!forceOrder@arr",
+            "!markPrice@arr",
+            "!miniTicker@arr",
+            "!ticker@arr",
+        }
+    ),
 )
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchanges.binance import usdm, venue
+from exchanges.binance import usdm, usdm_market, venue
 from exchanges.port import Notice, Venue
 from services.simulator.faults import FaultPlan, Faults, Tongue
 from ssmd.events import Trade
@@ -258,6 +258,19 @@ def test_live_and_archived_events_are_the_same() -> None:
     Random(1).shuffle(order)
     assert {i: venue.events("2026-11-20")(*talk.lines[i]) for i in order} == dict(enumerate(live))
     assert talk.notices == []
+
+
+def test_the_market_route_of_usdm() -> None:
+    channels = ("aggTrade", "markPrice@1s", "forceOrder", "!forceOrder@arr", "ticker", "kline_1m", "!miniTicker@arr")
+    talk = generated(usdm_market.venue, channels)
+    talk.generate(20.0)
+    assert talk.notices == [] and talk.asks == []
+    assert set(talk.channels) == {
+        "aggTrade", "markPrice", "forceOrder", "forceOrder@arr", "ticker", "kline_1m", "miniTicker@arr", "control",
+    }  # fmt: skip
+    grammar = usdm_market.venue.events("2026-11-20")
+    kinds = {(c, type(e).__name__) for c, w in talk.lines for e in grammar(c, w)}
+    assert kinds == {("aggTrade", "Trade"), ("ticker", "Ticker"), ("miniTicker@arr", "Ticker")}
 
 
 def test_trades_are_counted_once_each() -> None:
