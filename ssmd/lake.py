@@ -81,8 +81,8 @@ def connect(data: str | Path = "data", *, verify: bool | None = None) -> duckdb.
         _make_view(connection, table, _columns(table), functools.partial(_table, table, places.lake, files, check))
     _make_view(connection, "coverage", _COVERAGE_COLUMNS, functools.partial(_coverage, places.lake, days))
     whole.save()
-    for macro in _MACROS:
-        connection.execute(macro)
+    connection.execute("CREATE MACRO ts(ns) AS make_timestamp_ns(ns)")
+    connection.execute(BOOK_AT)
     return connection
 
 
@@ -217,11 +217,9 @@ def _text(value: str) -> str:
 
 # ---------------------------------------------------------------------------------------------------------- macros
 
-_MACROS = [
-    "CREATE MACRO ts(ns) AS make_timestamp_ns(ns)",
-    # The last snapshot up to a time starts the book anew; after it, on the same connection, each level is what the
-    # deltas added to it (`change`) or what the last of them says stands there (`size`), and an empty level is gone.
-    """
+# The last snapshot up to a time starts the book anew; after it, on the same connection, each level is what the
+# deltas added to it (`change`) or what the last of them says stands there (`size`), and an empty level is gone.
+BOOK_AT = """
     CREATE MACRO book_at(of_symbol, at_ns) AS TABLE
     WITH start AS (
         SELECT feed, conn, n, item, bids, asks
@@ -249,5 +247,4 @@ _MACROS = [
     GROUP BY side, price
     HAVING sum(size) <> 0
     ORDER BY side DESC, CASE WHEN side = 'bid' THEN -price ELSE price END
-    """,
-]
+    """
