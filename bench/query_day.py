@@ -230,7 +230,9 @@ def publish(folder: Path, files: list[tables.LakeFile], symbols: list[str]) -> N
         tables.Covered(symbols[:GAPS], "degraded", DAY_NS - HOURS * SECOND_NS, {"sequence": HOURS * SECOND_NS}, HOURS),
     ]
     rows = sum(counts.values())
-    tables.save_day(
-        folder,
-        tables.LakeDay(FEED, DATE, 1, {}, files, rows, rows, 0, {}, counts, software=__version__, coverage=covered),
-    )
+    precision = config.load_feed(FEED).precision
+    day = tables.LakeDay(
+        FEED, DATE, 1, {}, files, rows, rows, 0, {}, counts,
+        software=__version__, coverage=covered, precision=(precision.price, precision.size),
+    )  # fmt: skip
+    tables.save_day(folder, day)
