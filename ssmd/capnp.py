@@ -21,7 +21,7 @@ from ssmd.events import BookDelta, BookSnapshot, Event, Gap, Level, Status, Tick
 
 capnp.remove_import_hook()  # it would look for a schema at every import of anything
 
-CACHED_BYTES_MAX = 24  # prices and sizes repeat; ids of trades are longer and do not
+CACHED_BYTES_MAX = 24  # of one text: prices and sizes that repeat are short
 CACHED_TEXTS_MAX = 1 << 16  # 20 MB
 CACHED_HEADS_MAX = 1 << 15  # instruments of one kind of event: 10 MB
 
@@ -109,8 +109,20 @@ def _field(schema: Any, proto: Any) -> _Field:
 # 32-34 the size of the list's elements and 35-63 their number, or 32-47 the struct's words and 48-63 its pointers.
 _BYTES, _POINTERS, _STRUCTS = (1 | size << 32 for size in (2, 6, 7))
 _FORMATS = {"int64": "q", "uint64": "Q", "uint32": "I", "enum": "H"}
-# Of what a pointer leads to: how it is made of `value`, as (pointer, words << 2, bytes).
-_POINTED = {"text": "texts[value]", "texts": "list_of_texts(value)", "pairs": "list_of_pairs(value)"}
+_ZEROS = tuple(bytes(8 - length) for length in range(8))  # behind a text: at least one, to a whole word
+_SELDOM_TWICE = {"tradeId", "detail", "gap", "evidence"}  # texts that it would be in vain to remember
+# How what a pointer leads to is made of `value`: the pointer, its words << 2, its bytes.
+_POINTED = {
+    "text": ("pointer, words, part = texts[value]",),
+    "texts": ("pointer, words, part = list_of_texts(value)",),
+    "pairs": ("pointer, words, part = list_of_pairs(value)",),
+}
+_NEW_TEXT = (
+    "part = value.encode()",
+    "length = len(part)",
+    f"pointer, words = {_BYTES} | length + 1 << 35, (length >> 3) + 1 << 2",
+    "part += zeros[length & 7]",
+)
 
 Encode = Callable[[Any, int, str, int, int], bytes]
 
@@ -161,8 +173,8 @@ def _compiled(kind: str, feed: str) -> Encode:
             "if value is None:",
             f"    pointer_{i}, part_{i} = 0, b''",
             "else:",
-            f"    pointer, words, part_{i} = {_POINTED[f.form]}",
-            f"    pointer_{i} = pointer + at + {own.pointerCount - i - 1 << 2}",
+            *(f"    {step}" for step in (_NEW_TEXT if f.name in _SELDOM_TWICE else _POINTED[f.form])),
+            f"    pointer_{i}, part_{i} = pointer + at + {own.pointerCount - i - 1 << 2}, part",
             "    at += words",
         ]
     own_format, own_values = _section(numbers, own.dataWordCount)
@@ -215,8 +227,7 @@ class _Texts(dict[str, tuple[int, int, bytes]]):
 
     def __missing__(self, text: str) -> tuple[int, int, bytes]:
         data = text.encode()
-        words = (len(data) >> 3) + 1
-        made = _BYTES | len(data) + 1 << 35, words << 2, data.ljust(words << 3, b"\0")
+        made = _BYTES | len(data) + 1 << 35, (len(data) >> 3) + 1 << 2, data + _ZEROS[len(data) & 7]
         if len(data) <= CACHED_BYTES_MAX:
             if len(self) >= CACHED_TEXTS_MAX:
                 self.clear()
@@ -284,6 +295,7 @@ def _list_of_pairs(pairs: Sequence[Level]) -> tuple[int, int, bytes]:
 # What the compiled functions refer to.
 _NAMES: dict[str, Any] = {
     "texts": _texts,
+    "zeros": _ZEROS,
     "list_of_texts": _list_of_texts,
     "list_of_pairs": _list_of_pairs,
     "join": b"".join,
