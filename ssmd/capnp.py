@@ -1,8 +1,8 @@
 """Normalized events as Cap'n Proto messages: `exchanges/schemas/events.capnp` says what is in them.
 
-pycapnp reads them. It could write them as well, but looks up each field by its name: 14 us for a trade. So a function
+pycapnp reads them. It could write them as well, but looks up each field by its name: 3.3 us for a trade. So a function
 is compiled for each kind of event, with the offsets that pycapnp found in the schema as constants, as namedtuples and
-dataclasses compile theirs. It writes the same bytes in a twentieth of the time.
+dataclasses compile theirs. It writes the same bytes in 0.85 us.
 """
 
 import functools
@@ -332,7 +332,7 @@ def _value(reader: Any, field: _Field) -> Any:
     value = getattr(reader, field.name)
     match field.form:
         case "text":
-            return value if reader._has(field.name) else None
+            return value if value or reader._has(field.name) else None
         case "texts":
             return list(value)
         case "pairs":
