@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from isal import igzip
 
-from activities.replay import HourTask, replay_hour
+from activities import replay
 from exchanges.kalshi import venue
 from exchanges.kalshi.markets import rfc3339
 from exchanges.port import Simulation, Subscription
@@ -162,8 +162,8 @@ def roll_up(places: config.Places, segments: list[tuple[str, str, str]]) -> list
     board = places.run / "board"
     board.write_bytes(bytes(4096))
     precision = config.load_feed(FEED).precision
-    task = HourTask(places.archive, places.lake, FEED, FEED, DATE, START_NS, 0, precision, segments)
-    parts = replay_hour(task, board).parts
+    task = replay.HourTask(places.archive, places.lake, FEED, FEED, DATE, START_NS, 0, precision, segments)
+    parts = replay.replay_hour(task, board).parts
     return [tables.LakeFile(p.table, p.path, p.rows, p.bytes, p.sha256) for p in sorted(parts, key=lambda p: p.path)]
 
 
@@ -179,7 +179,7 @@ def file_again(folder: Path, file: tables.LakeFile, hour: int, numbers: int) -> 
     path = folder / relative if hour else folder / f"{file.table}.again"
 
     def write(out: BinaryIO) -> None:
-        with pq.ParquetWriter(out, schema, **written_as(source.metadata)) as writer:
+        with pq.ParquetWriter(out, schema, **replay._format(schema)) as writer:
             for i in range(source.num_row_groups):
                 writer.write_table(later(source.read_row_group(i).cast(schema), hour, numbers))
 
@@ -202,22 +202,6 @@ def later(rows: pa.Table, hour: int, numbers: int) -> pa.Table:
             named = pc.binary_join_element_wise(rows[name], f"{hour:02d}", "-")
             rows = rows.set_column(i, rows.schema.field(i), named)
     return rows
-
-
-def written_as(found: pq.FileMetaData) -> dict[str, Any]:
-    """How a file must be written to be as this one."""
-    columns = [found.row_group(0).column(i) for i in range(found.num_columns)]
-    return {
-        "compression": "zstd",
-        "compression_level": 3,
-        "version": "2.6",
-        "write_page_checksum": True,
-        "store_decimal_as_integer": True,
-        "use_dictionary": [c.path_in_schema for c in columns if "RLE_DICTIONARY" in c.encodings],
-        "column_encoding": {
-            c.path_in_schema: "DELTA_BINARY_PACKED" for c in columns if "DELTA_BINARY_PACKED" in c.encodings
-        },
-    }
 
 
 def publish(folder: Path, files: list[tables.LakeFile], symbols: list[str]) -> None:
