@@ -17,6 +17,7 @@ import msgspec
 from nats import errors
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
+from services.archiver.delivery import Deliveries, Ended, Take
 from tests.chaos.simulation.scheduler import Loop, Scheduler
 
 Callback = Callable[["Msg"], Awaitable[None]]
@@ -272,6 +273,63 @@ class Subscription:
     async def unsubscribe(self, limit: int = 0) -> None:
         if self in self.client.subscriptions:
             self.client.subscriptions.remove(self)
+
+
+class Bytes(Subscription):
+    """A subscription read as `services.archiver.delivery` reads it: what one read brings is cut anywhere."""
+
+    def __init__(self, client: "Client", subject: str, deliveries: Deliveries) -> None:
+        super().__init__(client, subject, _never)
+        self._deliveries = deliveries
+        self._epoch = 0
+        self._bytes = b""
+
+    def put(self, msg: Msg) -> None:
+        client = self.client
+        if self._epoch != client._epoch:
+            self._epoch, self._bytes = client._epoch, b""
+            self._deliveries.reset()
+        if not self._bytes:
+            client._scheduler.after(client._delay(), self._read, self._epoch, loop=client.loop)
+        self._bytes += _protocol(msg)
+
+    def _read(self, epoch: int) -> None:
+        client = self.client
+        if epoch != client._epoch or client.is_closed:
+            return
+        rng = client._rng
+        size = len(self._bytes) if rng.random() < 0.5 else rng.randint(1, len(self._bytes))
+        read, self._bytes = self._bytes[:size], self._bytes[size:]
+        client.loop.create_task(self._parse(read))
+        if self._bytes:
+            client._scheduler.after(client._delay(), self._read, epoch, loop=client.loop)
+
+    async def _parse(self, read: bytes) -> None:
+        try:
+            await self._deliveries.parse(read)
+        except Exception as e:
+            self.client.callback_failed(e)
+
+
+def _protocol(msg: Msg) -> bytes:
+    """What the server sends for a message of subscription 1."""
+    subject, reply = msg.subject.encode(), msg.reply.encode()
+    if msg.headers is None:
+        return b"MSG %s 1 %s %d\r\n%s\r\n" % (subject, reply, len(msg.data), msg.data)
+    head = f"NATS/1.0 {msg.headers['Status']} {msg.headers.get('Description', '')}".rstrip().encode() + b"\r\n\r\n"
+    return b"HMSG %s 1 %d %d\r\n%s\r\n" % (subject, len(head), len(head), head)
+
+
+async def _never(msg: Msg) -> None:
+    """What is read as bytes calls nobody back."""
+
+
+async def subscribe(client: "Client", inbox: str, take: Take, ended: Ended) -> Deliveries:
+    """Stands in for `services.archiver.delivery.subscribe`."""
+    deliveries = Deliveries(client, take, ended)  # type: ignore[arg-type]
+    deliveries.subscribed(1)
+    client.subscriptions.append(Bytes(client, f"{inbox}.*", deliveries))
+    return deliveries
 
 
 class Client:

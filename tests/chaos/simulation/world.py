@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from services.archiver import delivery
 from services.archiver.archiver import Archiver
 from services.connector import connector as connector_module
 from services.connector import publisher as publisher_module
@@ -19,7 +20,7 @@ from ssmd import broker, config, durable, subjects
 from ssmd import journal as journal_module
 from ssmd.clock import SECOND_NS
 from ssmd.telemetry import Telemetry
-from tests.chaos.simulation.broker import Client, Msg, Server
+from tests.chaos.simulation.broker import Client, Msg, Server, subscribe
 from tests.chaos.simulation.disk import DISKS, Disk, SimPath, System
 from tests.chaos.simulation.proof import Proof
 from tests.chaos.simulation.scheduler import Killed, Loop, Scheduler
@@ -264,6 +265,7 @@ class World:
             mock.patch.object(durable, "fcntl", system.modules()),
             mock.patch.object(shutil, "disk_usage", self._disk_usage),
             mock.patch.object(broker, "connect", self._connect),
+            mock.patch.object(delivery, "subscribe", subscribe),
             mock.patch.object(connector_module, "Journal", small_journal),
             mock.patch.object(publisher_module, "QUEUE_BYTES", self.queue_bytes),
             mock.patch.object(publisher_module, "WINDOW", self.window),
