@@ -421,8 +421,6 @@ class Connector:
         assert self._publisher is not None
         nats = await broker.connect(self._nats_url, f"connector-{self._feed.name}", self._log, self._publisher.resend)
         try:
-            prefix = subjects.prefix(self._env, self._feed.name)
-            await broker.ensure_stream(nats, subjects.stream(self._env, self._feed.name), [f"{prefix}.json.>"])
             await nats.subscribe(subjects.replay(self._env, self._feed.name), cb=self._on_replay)
             archived = subjects.archived(self._env, self._feed.name)
             await nats.subscribe(archived, cb=self._on_archived)
@@ -430,10 +428,19 @@ class Connector:
                 await self._on_archived(await nats.request(f"{archived}.get", b"", timeout=2))
             except (NatsError, TimeoutError) as e:
                 self._log.info("no archiver answers yet: it will drop what it has", error=type(e).__name__)
-            self._attached = True
-            await asyncio.gather(self._publisher.run(nats), self._ask_archived(nats, f"{archived}.get"))
+            await asyncio.gather(
+                self._publisher.run(nats, lambda: self._ensure_stream(nats)),
+                self._ask_archived(nats, f"{archived}.get"),
+            )
         finally:
             await nats.close()
+
+    async def _ensure_stream(self, nats: Client) -> bool:
+        """As the publisher asks for after each connect: there is a stream; does it take batches?"""
+        prefix = subjects.prefix(self._env, self._feed.name)
+        batches = await broker.ensure_stream(nats, subjects.stream(self._env, self._feed.name), [f"{prefix}.json.>"])
+        self._attached = True
+        return batches
 
     async def _ask_archived(self, nats: Client, subject: str) -> None:
         """A confirmation may be lost: as long as the journal keeps more than one segment, ask what is safe."""

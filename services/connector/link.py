@@ -23,6 +23,8 @@ from ssmd.clock import Clock, RecordedClock
 from ssmd.errors import Transient
 from ssmd.recorded_time import ClientRecordedTime, ClientRecordedTimeFactory
 
+READ_BYTES = 32 << 10  # 1 ms of work at most before others get their turn, on a busy socket too
+
 OnOpen = Callable[["Link"], Sequence[bytes]]  # -> text frames to send first
 OnFrames = Callable[[Sequence[bytes], int], Sequence[bytes]]  # frames, ts_recv -> text frames owed to the venue
 
@@ -45,7 +47,7 @@ class Target:
     frame_bytes_max: int
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """Calls `on_open` once, then `on_frames` for every read, until the connection ends; `ended` then tells why.
 
     Both are called from within the read that brought them: a venue may send its first frames together with
@@ -65,6 +67,7 @@ class Link(asyncio.Protocol):
         ]
         self._ws = ClientProtocol(uri, extensions=extensions or None, max_size=target.frame_bytes_max)
         self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray(READ_BYTES)
         self._parts: list[bytes] = []
         self._answered = False
         self._ended = False
@@ -101,7 +104,7 @@ class Link(asyncio.Protocol):
         host, port = self._transport.get_extra_info("sockname")[:2] if self._transport else ("", 0)
         return f"{host}:{port}"
 
-    # ------------------------------------------------------------------------------------------ asyncio.Protocol
+    # ---------------------------------------------------------------------------------- asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
@@ -111,11 +114,25 @@ class Link(asyncio.Protocol):
         self._ws.send_request(request)
         self._flush()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         ts_recv = self._clock.now_ns()
         self.last_heard = self._loop.time()
-        self._ws.receive_data(data)
+        if nbytes == READ_BYTES:  # more is waiting, of which uvloop would read 32 buffers before anything else
+            self._yield()
+        self._ws.receive_data(self._buffer[:nbytes])
         self._take(ts_recv)
+
+    def _yield(self) -> None:
+        assert self._transport is not None
+        self._transport.pause_reading()
+        self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         self._end_of_stream()
