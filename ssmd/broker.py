@@ -61,7 +61,7 @@ def write(client: Client, protocol: bytes) -> None:
 
 
 async def ensure_stream(client: Client, name: str, subjects: list[str]) -> bool:
-    """The stream of a feed's raw frames, made or changed if needed; returns whether it takes fast-ingest batches.
+    """The stream of a feed's raw frames, made or widened if needed; returns whether it takes fast-ingest batches.
 
     Waits until JetStream answers. `discard new`: a full stream refuses frames (the journal keeps them) instead of
     forgetting unarchived ones. Batches need nats-server 2.14: an older one does not know them, or refuses to.
@@ -82,8 +82,13 @@ async def ensure_stream(client: Client, name: str, subjects: list[str]) -> bool:
         try:
             try:
                 made = (await jetstream.stream_info(name)).config
-                if batches and not made.allow_batched:
-                    made = (await jetstream.update_stream(made, allow_batched=True)).config
+                known = made.subjects or []
+                wanted = made.evolve(
+                    subjects=[*known, *(s for s in subjects if s not in known)],
+                    allow_batched=batches or made.allow_batched,
+                )
+                if wanted != made:
+                    made = (await jetstream.update_stream(wanted)).config
             except NotFoundError:
                 made = (await jetstream.add_stream(config, allow_batched=batches or None)).config
             return bool(made.allow_batched)

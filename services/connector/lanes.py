@@ -76,13 +76,14 @@ class BatchLane:
     """A fast-ingest batch (nats-server 2.14, ADR-50), gap mode `fail`.
 
     The server acknowledges every `FLOW` frames, so the last ones are acknowledged by ending the batch alone. It
-    forgets a batch that was idle for 10 s, so whoever uses it ends it long before.
+    forgets a batch that was idle for 10 s, so whoever uses it ends it long before. The end is a message of its own
+    that the stream does not store but core subscribers would see: it goes to the subject `ends`.
     """
 
-    def __init__(self, inbox: str) -> None:
+    def __init__(self, inbox: str, ends: str) -> None:
         self.inbox = inbox
         self._prefix = f"{inbox}{FLOW}.fail.".encode()
-        self._subject = ""
+        self._ends = ends
         self._flow = 0  # 0: the server has not said yet that it takes batches
         self._trouble = ""
         self.sent = 0
@@ -104,7 +105,6 @@ class BatchLane:
         prefix = self._prefix
         first = self.sent + 1
         self.sent += len(records)
-        self._subject = records[-1].subject
         if first == 1:
             (record,) = records
             return _publish(record, b"%s1.%d.$FI" % (prefix, _START))
@@ -119,7 +119,7 @@ class BatchLane:
         if not self._flow or self.ending or self.over:
             return b""
         self.ending = True
-        return _publish(Record(self._subject, b""), b"%s%d.%d.$FI" % (self._prefix, self.sent + 1, _END))
+        return _publish(Record(self._ends, b""), b"%s%d.%d.$FI" % (self._prefix, self.sent + 1, _END))
 
     def answered(self, reply: str, data: bytes) -> None:
         answer = _decode(data) if data else _NO_STREAM
@@ -182,7 +182,9 @@ class SingleLane:
             self.acked = n
             return
         self.over = True
-        self.refusal = _text(answer) if answer.error is not None else f"no acknowledgement of {n - self.acked - 1} frames"
+        self.refusal = (
+            _text(answer) if answer.error is not None else f"no acknowledgement of {n - self.acked - 1} frames"
+        )
 
 
 def _publish(record: Record, reply: bytes) -> bytes:

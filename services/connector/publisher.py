@@ -16,7 +16,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.connector.lanes import BatchLane, Lane, SingleLane
+from services.connector.lanes import FLOW, BatchLane, Lane, SingleLane
 from ssmd import broker
 from ssmd.journal import Journal, Position, Record
 
@@ -41,8 +41,13 @@ class Publisher:
     """Publishes records in order, each until it is acknowledged."""
 
     def __init__(
-        self, journal: Journal, archived: Callable[[bytes], bool], log: structlog.typing.FilteringBoundLogger
+        self,
+        journal: Journal,
+        ends: str,
+        archived: Callable[[bytes], bool],
+        log: structlog.typing.FilteringBoundLogger,
     ) -> None:
+        """`ends` is the subject where batches are ended; `archived` says which messages need not be sent again."""
         self._nats: Client
         self._journal = journal
         self._log = log
@@ -50,6 +55,7 @@ class Publisher:
         self._queued_bytes = 0
         self._current: Iterator[Record] = iter(())
         self._behind: Position | None = None  # where in the journal to read on; None: the rest is in the queue
+        self._ends = ends
         self._archived = archived
         self._begun: deque[tuple[float, Position]] = deque()  # when the publishing of what stands there began
         self._lane: Lane | None = None  # None: not connected yet, or resting after a refusal
@@ -66,7 +72,7 @@ class Publisher:
         self._drained.set()
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()  # when the lane last made progress, or began to have something in flight
-        self._last_ack = self._loop.time()  # or since when nothing was unacknowledged
+        self._last_ack = self._loop.time()  # or when, after a quiet time, there was something to send again
         self.published = 0
         self.acked = 0
         self.last_error = ""
@@ -77,8 +83,8 @@ class Publisher:
 
     @property
     def waiting_seconds(self) -> float:
-        """How long the frames in flight have waited for any acknowledgement; 0 if none are."""
-        return self._loop.time() - self._last_ack if self.unacked else 0.0
+        """How long frames that should be in JetStream have waited for any acknowledgement; 0 if there are none."""
+        return 0.0 if self._drained.is_set() else self._loop.time() - self._last_ack
 
     @property
     def catching_up(self) -> bool:
@@ -88,11 +94,11 @@ class Publisher:
     def catch_up(self) -> None:
         """Begin with what the journal holds from a former run, but not messages that are archived already."""
         self._behind = self._journal.start()
-        self._drained.clear()
+        self._begin()
 
     def put(self, position: Position, records: Sequence[Record]) -> None:
         """Take over records which the journal holds from `position` on; they go out now if there is room."""
-        self._drained.clear()
+        self._begin()
         if self._behind is not None:
             return  # they will be read from the journal
         size = sum([len(message) for _, message in records])
@@ -104,7 +110,7 @@ class Publisher:
 
     def again(self, records: Sequence[Record]) -> None:
         """Publish records of the journal a second time, after what is queued."""
-        self._drained.clear()
+        self._begin()
         self._queue.append(Batch(None, records, 0))
         self._wake.set()
 
@@ -123,7 +129,7 @@ class Publisher:
         self._queue = deque(b for b in self._queue if b.position is None)
         self._queued_bytes = 0
         self._current = iter(())
-        self._drained.clear()
+        self._begin()
 
     async def drained(self) -> None:
         """Wait until everything taken over is acknowledged."""
@@ -158,6 +164,12 @@ class Publisher:
             pass
 
     # ------------------------------------------------------------------------------------------------- what to send
+
+    def _begin(self) -> None:
+        """There is something to send."""
+        if self._drained.is_set():
+            self._drained.clear()
+            self._last_ack = self._loop.time()
 
     def _take(self, room: int) -> list[Record]:
         """The next records, at most `room` of them and from one batch."""
@@ -214,6 +226,8 @@ class Publisher:
                     self._drained.set()
                 break
             self._send(records)
+        if self._flight_bytes >= FLIGHT_BYTES and len(self._flight) < FLOW:
+            self._end()  # nothing more goes out before an acknowledgement, and none would come by itself
 
     def _send(self, records: Sequence[Record]) -> None:
         assert self._lane is not None
@@ -222,11 +236,8 @@ class Publisher:
             if records := self._without_too_large(records):
                 self._send(records)
             return
-        now = self._loop.time()
         if not self._flight:
-            self._heard = now
-            if not self._again:
-                self._last_ack = now
+            self._heard = self._loop.time()
         self._flight.extend(records)
         self._flight_bytes += sum(sizes)
         broker.write(self._nats, self._lane.publish(records))
@@ -286,7 +297,8 @@ class Publisher:
         self._lanes += 1
         # The token before the last dot names the batch to the server, which knows those of all connections.
         name = f"{self._inbox.rpartition('.')[2]}-{self._lanes}"
-        self._lane = (BatchLane if self._batches else SingleLane)(f"{self._inbox}.{name}.")
+        inbox = f"{self._inbox}.{name}."
+        self._lane = BatchLane(inbox, self._ends) if self._batches else SingleLane(inbox)
         self._heard = self._loop.time()
 
     def _look(self) -> None:
@@ -299,5 +311,11 @@ class Publisher:
                 self._new_lane()
         elif (self._flight or lane.ending) and now - self._heard >= ACK_SECONDS:
             self._give_up()
-        elif now - self._heard >= END_SECONDS and (asked := lane.end()):
-            broker.write(self._nats, asked)
+        elif now - self._heard >= END_SECONDS:
+            self._end()
+
+    def _end(self) -> None:
+        """Ask for the end of the batch: then all of it is acknowledged."""
+        assert self._lane is not None
+        if self._nats.is_connected and (protocol := self._lane.end()):
+            broker.write(self._nats, protocol)
