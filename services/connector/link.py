@@ -162,8 +162,6 @@ class Link(asyncio.BufferedProtocol):
     def _end_of_stream(self) -> None:
         if not self._ended:
             self._ended = True
-            if self._unread:
-                self._ws.receive_data(self._unread)
             self._ws.receive_eof()
             self._guarded(self._take, self._clock.now_ns())
 
@@ -301,9 +299,11 @@ class Link(asyncio.BufferedProtocol):
         for data in self._ws.data_to_send():
             if data:
                 self._transport.write(data)
-            else:
+            elif self._transport.can_write_eof():
                 with contextlib.suppress(OSError):  # the other side is gone already
                     self._transport.write_eof()
+            else:  # TLS
+                self._transport.close()
         if self._ws.state is State.CLOSED or self._ws.close_expected():
             # As RFC 6455 7.1.1 has it the server closes TCP first; do not wait for ever.
             self._loop.call_later(1.0, self._transport.close)

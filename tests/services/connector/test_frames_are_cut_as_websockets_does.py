@@ -30,6 +30,9 @@ class Wire:
     def write(self, data: bytes) -> None:
         self.written += data
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         self.written += b"<eof>"
 
