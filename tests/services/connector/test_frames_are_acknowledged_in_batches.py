@@ -177,6 +177,7 @@ async def test_bytes_in_flight_are_bounded(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, puts: int, frames_each: int, pad: int
 ) -> None:
     monkeypatch.setattr(publisher_module, "FLIGHT_BYTES", 300_000)
+    monkeypatch.setattr(publisher_module, "ACK_SECONDS", 60.0)
     monkeypatch.setattr(publisher_module, "END_SECONDS", 60.0)  # nothing but the bound may end a batch
     bench.run()
     await until(lambda: bench.publisher._lane is not None)
