@@ -172,17 +172,23 @@ async def test_a_stream_that_is_made_anew_gets_what_was_not_acknowledged(bench: 
     assert await bench.stored() == list(range(11, 31))
 
 
-async def test_large_frames_are_bounded_in_flight(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("puts", "frames_each", "pad"), [(10, 1, 100_000), (60, 10, 3_000)])
+async def test_bytes_in_flight_are_bounded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, puts: int, frames_each: int, pad: int
+) -> None:
     monkeypatch.setattr(publisher_module, "FLIGHT_BYTES", 300_000)
+    monkeypatch.setattr(publisher_module, "ACK_SECONDS", 60.0)
     monkeypatch.setattr(publisher_module, "END_SECONDS", 60.0)  # nothing but the bound may end a batch
     bench.run()
+    await until(lambda: bench.publisher._lane is not None)
+    bench.put(1)
+    await until(lambda: bench.publisher._lane is not None and bench.publisher._lane.room > 1)
     flying = 0
-    for _ in range(10):
-        bench.put(1, pad=100_000)
+    for _ in range(puts):
+        bench.put(frames_each, pad)
         flying = max(flying, bench.publisher._flight_bytes)
-        await asyncio.sleep(0.005)
-    await until(lambda: bench.publisher.acked >= 9)
-    assert 0 < flying < 500_000
+    assert 300_000 <= flying < 300_000 + frames_each * (pad + 200)
+    await until(lambda: bench.publisher.published == bench.numbers)
 
 
 async def test_a_frame_larger_than_nats_takes_does_not_stop_the_others(bench: Bench) -> None:
