@@ -24,13 +24,15 @@ class Notice(NamedTuple):
     """Something the operator or the gap ledger must know.
 
     kind: `break` opens a gap for `symbols` (none: all of this connection), `mended` closes it,
-    `refused` means the venue turned a subscription down, `warning` is for the log.
+    `refused` means the venue turned a subscription down, `warning` is for the log. `since_ns` is when the last frame
+    came (`ts_recv`) after which nothing was missing yet; 0: any frame of the connection says so.
     """
 
     kind: str
     symbols: tuple[str, ...] = ()
     cause: GapCause = "sequence"
     evidence: str = ""
+    since_ns: int = 0
 
 
 class Received(NamedTuple):
