@@ -7,7 +7,7 @@ module-level `venue: Venue` which brings these together.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ssmd.errors import SsmdError
 from ssmd.events import Event, GapCause
@@ -167,6 +167,13 @@ class SimulatedConnection(Protocol):
     def ended(self) -> tuple[int, str] | None:
         """Close code and reason, once the venue has had enough of this client; 1006: it just hangs up."""
         ...
+
+
+@runtime_checkable
+class HearsPings(Protocol):
+    """A simulated connection that minds whether its client sends WebSocket pings."""
+
+    def pinged(self, now_ns: int) -> None: ...
 
 
 class Simulator(Protocol):

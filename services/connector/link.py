@@ -23,6 +23,8 @@ from ssmd.clock import Clock, RecordedClock
 from ssmd.errors import Transient
 from ssmd.recorded_time import ClientRecordedTime, ClientRecordedTimeFactory
 
+PING_SECONDS = 15.0  # Kraken Futures hangs up after a minute without one; no venue minds
+
 OnOpen = Callable[["Link"], Sequence[bytes]]  # -> text frames to send first
 OnFrames = Callable[[Sequence[bytes], int], Sequence[bytes]]  # frames, ts_recv -> text frames owed to the venue
 
@@ -156,6 +158,7 @@ class Link(asyncio.Protocol):
         if error is None:
             self._opened.set_result(None)
             self.send(self._on_open(self))
+            self._loop.call_later(PING_SECONDS, self._keep_pinging)
         elif not self._opened.done():
             if isinstance(error, InvalidStatus) and isinstance(event, Response):
                 body = (event.body or b"")[:500].decode(errors="replace")
@@ -206,6 +209,11 @@ class Link(asyncio.Protocol):
         if self._ws.state is State.OPEN:
             self._ws.send_ping(b"ssmd")
             self._flush()
+
+    def _keep_pinging(self) -> None:
+        if self._ws.state is State.OPEN:
+            self.ping()
+            self._loop.call_later(PING_SECONDS, self._keep_pinging)
 
     def close(self) -> None:
         """Begin the closing handshake; frames go on arriving until `ended`."""

@@ -10,10 +10,11 @@ from http import HTTPStatus
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import CloseCode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
+from websockets.protocol import Event
 
-from exchanges.port import Simulator
+from exchanges.port import HearsPings, Simulator
 from services.simulator.faults import Faults
 from services.simulator.line import Line, Sent
 from services.simulator.player import MarketPlayer, TapePlayer
@@ -32,6 +33,17 @@ CLOSE_SECONDS = 1.5  # for the closing handshake: the whole stop takes less than
 
 _NAME = re.compile(r"[0-9A-Za-z_.:-]{1,100}")
 _RESUME = re.compile(r"([0-9A-Za-z_.:-]{1,100}) ([0-9a-f]{8}|none)")
+
+
+class _Connection(ServerConnection):
+    """Tells of the pings that it answers by itself."""
+
+    on_ping: Callable[[], None] | None = None
+
+    def process_event(self, event: Event) -> None:
+        if self.on_ping is not None and isinstance(event, Frame) and event.opcode is Opcode.PING:
+            self.on_ping()
+        super().process_event(event)
 
 
 class SimulatorServer:
@@ -72,6 +84,7 @@ class SimulatorServer:
                 HOST,
                 port,
                 process_request=self._answer,
+                create_connection=_Connection,
                 extensions=[ServerRecordedTimeFactory()] if self._recorded else None,
                 compression=None,
                 ping_interval=None,
@@ -151,6 +164,9 @@ class SimulatorServer:
         """Where the tape goes on for this client: where it stands, or after the last frame that the client has."""
         player = self._player
         grammar = self._simulator.connect()
+        if isinstance(grammar, HearsPings):
+            assert isinstance(ws, _Connection)
+            ws.on_ping = lambda: grammar.pinged(self._wall_ns())
         found = _RESUME.fullmatch(resume)
         if not isinstance(player, TapePlayer):
             line = self._lines[name] = Line(ws, grammar, name, 0, self._truth, self._faults)
