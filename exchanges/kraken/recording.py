@@ -22,12 +22,14 @@ _TYPES = {"l": "limit", "m": "market"}
 
 class Snapshot(NamedTuple):
     symbol: str
+    timestamp: str
     bids: list[Level]
     asks: list[Level]
 
 
 class Update(NamedTuple):
     symbol: str
+    timestamp: str
     changes: list[Change]
 
 
@@ -131,7 +133,12 @@ class Recording:
         if frame.channel == "book":
             (book,) = msgspec.json.decode(frame.data, type=list[_BookItem])
             bids, asks = _texts(book.bids), _texts(book.asks)
-            content = Snapshot(symbol, bids, asks) if frame.type == "snapshot" else Update(symbol, _changes(bids, asks))
+            stamp = items[0].timestamp or rfc3339(self._last_ns)
+            content = (
+                Snapshot(symbol, stamp, bids, asks)
+                if frame.type == "snapshot"
+                else Update(symbol, stamp, _changes(bids, asks))
+            )
         elif frame.channel == "trade" and frame.type == "update":
             content = Trades(symbol, [_trade(t) for t in msgspec.json.decode(frame.data, type=list[_TradeItem])])
         return Played(self._last_ns, frame.type, wire, content)
@@ -161,8 +168,9 @@ class Recording:
         crc = checksum(asks, bids) if given is None else int(given)
         kind = "snapshot" if given is None else "update"
         entry = {"symbol": symbol, "bids": _objects(bids), "asks": _objects(asks), "checksum": crc}
-        wire = _wire("book", kind, [entry | {"timestamp": rfc3339(max(stamps, default=self._last_ns))}])
-        content = Snapshot(symbol, bids, asks) if given is None else Update(symbol, _changes(bids, asks))
+        stamp = rfc3339(max(stamps, default=self._last_ns))
+        wire = _wire("book", kind, [entry | {"timestamp": stamp}])
+        content = Snapshot(symbol, stamp, bids, asks) if given is None else Update(symbol, stamp, _changes(bids, asks))
         return Played(self._last_ns, kind, wire, content)
 
     def _v1_trades(self, symbol: str, rows: list[list[str]]) -> Played:

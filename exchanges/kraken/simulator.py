@@ -87,12 +87,11 @@ class KrakenSimulator:
         if played is None:
             return None
         ts_ns, kind, wire, content = played
-        timestamp = rfc3339(ts_ns)
         detail: Detail
         match content:
-            case Snapshot(symbol, bids, asks):
+            case Snapshot(symbol, timestamp, bids, asks):
                 channel, detail = "book", BookDetail(bids, asks, [], timestamp, {})
-            case Update(symbol, changes):
+            case Update(symbol, timestamp, changes):
                 channel, detail = "book", BookDetail([], [], changes, timestamp, {})
             case Trades(symbol, trades):
                 channel, detail = "trade", TradeDetail(trades)
