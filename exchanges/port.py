@@ -7,7 +7,7 @@ module-level `venue: Venue` which brings these together.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ssmd.errors import SsmdError
 from ssmd.events import Event, GapCause
@@ -24,13 +24,15 @@ class Notice(NamedTuple):
     """Something the operator or the gap ledger must know.
 
     kind: `break` opens a gap for `symbols` (none: all of this connection), `mended` closes it,
-    `refused` means the venue turned a subscription down, `warning` is for the log.
+    `refused` means the venue turned a subscription down, `warning` is for the log. `since_ns` is when the last frame
+    came (`ts_recv`) after which nothing was missing yet; 0: any frame of the connection says so.
     """
 
     kind: str
     symbols: tuple[str, ...] = ()
     cause: GapCause = "sequence"
     evidence: str = ""
+    since_ns: int = 0
 
 
 class Received(NamedTuple):
@@ -156,6 +158,22 @@ class SimulatedConnection(Protocol):
     def heartbeat(self, now_ns: int) -> bytes | None:
         """Asked about once a second: the body of a WebSocket Ping that is due."""
         ...
+
+    def due(self, now_ns: int) -> Sequence[bytes]:
+        """Asked about twice a second: text frames that are due by the passing of time alone."""
+        ...
+
+    @property
+    def ended(self) -> tuple[int, str] | None:
+        """Close code and reason, once the venue has had enough of this client; 1006: it just hangs up."""
+        ...
+
+
+@runtime_checkable
+class HearsPings(Protocol):
+    """A simulated connection that minds whether its client sends WebSocket pings."""
+
+    def pinged(self, now_ns: int) -> None: ...
 
 
 class Simulator(Protocol):

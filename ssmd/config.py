@@ -55,10 +55,15 @@ class FeedVersion(_Model):
 
 
 class Precision(_Model):
-    """Digits after the decimal point that the lake keeps; a finer value makes the rollup fail, never round."""
+    """Digits after the decimal point that the lake keeps; a value that does not fit is quarantined, never rounded.
+
+    `digits` is how many a value has in all. Feeds are read together: the most before the point of any and the most
+    after it must stay within 38, or DuckDB rounds. More than 18 take twice the memory.
+    """
 
     price: int
     size: int
+    digits: int = Field(18, ge=18, le=38)
 
 
 class Feed(_Model):
