@@ -157,6 +157,15 @@ class SimulatedConnection(Protocol):
         """Asked about once a second: the body of a WebSocket Ping that is due."""
         ...
 
+    def due(self, now_ns: int) -> Sequence[bytes]:
+        """Asked about twice a second: text frames that are due by the passing of time alone."""
+        ...
+
+    @property
+    def ended(self) -> tuple[int, str] | None:
+        """Close code and reason, once the venue has had enough of this client; 1006: it just hangs up."""
+        ...
+
 
 class Simulator(Protocol):
     """The far side of a venue: markets, books, REST, connections. Told what happens, or making it up."""

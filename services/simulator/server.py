@@ -10,6 +10,7 @@ from http import HTTPStatus
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from exchanges.port import Simulator
@@ -59,6 +60,7 @@ class SimulatorServer:
         self._sent = 0
         self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._farewells: set[asyncio.Task[None]] = set()
 
     async def start(self, port: int) -> int:
         """Listen and play. Returns the port. Raises Permanent if it is taken."""
@@ -184,7 +186,16 @@ class SimulatorServer:
             if line.subscribed_at is None and line.grammar.subscriptions:
                 line.subscribed_at = asyncio.get_running_loop().time()
             self._consider()
+            if line.grammar.ended is not None:
+                await self._end(line, *line.grammar.ended)
+                return
             await line.drain()
+
+    async def _end(self, line: Line, code: int, reason: str) -> None:
+        if code == CloseCode.ABNORMAL_CLOSURE:
+            line.ws.transport.abort()
+        else:
+            await line.ws.close(code, reason)
 
     def _consider(self) -> None:
         """Let the tape run while somebody listens to all of it, and nobody is on the way back to it."""
@@ -214,9 +225,20 @@ class SimulatorServer:
             await asyncio.sleep(0.5)
             self._consider()
             for line in list(self._lines.values()):
-                body = line.grammar.heartbeat(self._wall_ns())
-                if body is not None and not line.silent(self._wall_ns()):
-                    line.ping(body)
+                self._beat_one(line, self._wall_ns())
+
+    def _beat_one(self, line: Line, now_ns: int) -> None:
+        """What the passing of time makes the venue send, or makes it end; a silent line ends, but says nothing."""
+        body, due = line.grammar.heartbeat(now_ns), line.grammar.due(now_ns)
+        if not line.silent(now_ns):
+            if body is not None:
+                line.ping(body)
+            line.put(due, self._player.now_ns())
+            line.flush()
+        if line.grammar.ended is not None:
+            farewell = asyncio.create_task(self._end(line, *line.grammar.ended))
+            self._farewells.add(farewell)
+            farewell.add_done_callback(self._farewells.discard)
 
     # ---------------------------------------------------------------------------------------------------- figures
 
