@@ -333,7 +333,9 @@ class DeribitAdapter:
         """Not a notification as we know it: an answer, a heartbeat, or for the quarantine."""
         try:
             _decode_raw(wire)  # the first decode stopped where it was astonished: is the rest JSON at all?
-        except (msgspec.DecodeError, RecursionError) as e:
+        except RecursionError:
+            return Received(BAD, None, "nested too deeply", json=False)
+        except msgspec.DecodeError as e:
             return Received(BAD, None, f"not JSON: {e}", json=False)
         try:
             message = _decode_message(wire)
