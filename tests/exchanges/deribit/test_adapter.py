@@ -47,7 +47,7 @@ def _error(number: int | None, code: int, message: str = "said_so", data: object
 
 
 def _calls(texts: object) -> list[dict[str, object]]:
-    calls = [json.loads(text) for text in texts]  # type: ignore[attr-defined]
+    calls = [json.loads(text) for text in texts]
     assert all(call.pop("jsonrpc") == "2.0" for call in calls)
     return calls
 
@@ -56,8 +56,8 @@ def _accept(adapter: DeribitAdapter, texts: object) -> list[Notice]:
     """Answer these calls, and those that the answers bring, as the venue does when all is well."""
     notices: list[Notice] = []
     for call in _calls(texts):
-        accepted = call["params"].get("channels", "ok")  # type: ignore[attr-defined]
-        told = adapter.received(_answer(call["id"], accepted), 0)  # type: ignore[arg-type]
+        accepted = call["params"].get("channels", "ok")
+        told = adapter.received(_answer(call["id"], accepted), 0)
         assert told.channel == frames.CONTROL
         notices += [*told.notices, *_accept(adapter, told.owed)]
     return notices
@@ -110,8 +110,8 @@ def test_calls_keep_to_the_venues_credits() -> None:
         left -= 3_000 * len(owed)
         assert left >= 0
         for call in owed:
-            channels += len(call["params"]["channels"])  # type: ignore[index]
-            adapter.received(_answer(call["id"], call["params"]["channels"]), 0)  # type: ignore[arg-type,index]
+            channels += len(call["params"]["channels"])
+            adapter.received(_answer(call["id"], call["params"]["channels"]), 0)
         left = min(30_000.0, left + 5_000)
         told = adapter.tick(half * SECOND // 2)
         owed = _calls(told.owed) if told else []
@@ -132,7 +132,7 @@ def test_instruments_are_added_and_dropped_on_the_live_connection() -> None:
     assert [call["params"] for call in gone] == [{"channels": ["book.A.100ms"]}, {"channels": ["ticker.A.100ms"]}]
     assert adapter.received(_change(99, 100), 0) == Received("book", "A")  # on its way when we left: no break
     for call in gone:
-        adapter.received(_answer(call["id"], call["params"]["channels"]), 0)  # type: ignore[arg-type,index]
+        adapter.received(_answer(call["id"], call["params"]["channels"]), 0)
     assert adapter.unsubscribe(["A"]) == []
 
 
@@ -168,7 +168,7 @@ def test_channels_that_do_not_overlap_go_together() -> None:
 def test_a_channel_that_is_left_out_of_the_answer_is_told() -> None:
     adapter = DeribitAdapter(Subscription(BOOKS, ("A", "B", "GONE")))
     (call,) = _opened(adapter)
-    told = adapter.received(_answer(call["id"], ["book.B.100ms", "book.A.100ms"]), 0)  # type: ignore[arg-type]
+    told = adapter.received(_answer(call["id"], ["book.B.100ms", "book.A.100ms"]), 0)
     (refused,) = told.notices
     assert (refused.kind, refused.symbols) == ("refused", ("GONE",)) and "book.GONE.100ms" in refused.evidence
 
@@ -176,7 +176,7 @@ def test_a_channel_that_is_left_out_of_the_answer_is_told() -> None:
 def test_a_refused_call_names_its_channels_and_why() -> None:
     adapter = DeribitAdapter(Subscription(("book.{instrument_name}.raw",), ("A", "B")))
     (call,) = _opened(adapter)
-    told = adapter.received(_error(call["id"], 13778, "raw_subscriptions_not_available_for_unauthorized"), 0)  # type: ignore[arg-type]
+    told = adapter.received(_error(call["id"], 13778, "raw_subscriptions_not_available_for_unauthorized"), 0)
     (refused,) = told.notices
     assert (refused.kind, refused.symbols) == ("refused", ("A", "B"))
     assert "13778 raw_subscriptions_not_available_for_unauthorized" in refused.evidence
@@ -197,7 +197,7 @@ def test_what_fails_for_a_passing_reason_is_asked_again_with_pauses(code: int) -
     now = SECOND
     adapter.tick(now)
     for _ in range(ATTEMPTS_MAX):
-        told = adapter.received(_error(call["id"], code), 0)  # type: ignore[arg-type]
+        told = adapter.received(_error(call["id"], code), 0)
         kinds += _kinds(told)
         if kinds[-1] == "refused":
             break
@@ -235,7 +235,7 @@ def test_a_test_request_is_answered_at_once() -> None:
     assert told.channel == frames.CONTROL and told.notices == ()
     (call,) = _calls(told.owed)
     assert call["method"] == "public/test" and call["params"] == {}
-    answer = adapter.received(_answer(call["id"], {"version": "1.2.26"}), 0)  # type: ignore[arg-type]
+    answer = adapter.received(_answer(call["id"], {"version": "1.2.26"}), 0)
     assert answer == Received(frames.CONTROL, None)
     plain = adapter.received(b'{"jsonrpc":"2.0","method":"heartbeat","params":{"type":"heartbeat"}}', 0)
     assert plain == Received(frames.CONTROL, None)
@@ -427,10 +427,10 @@ def test_a_break_is_of_that_book_alone_and_ends_with_its_next_snapshot() -> None
     assert leave["method"] == "public/unsubscribe" and leave["params"] == {"channels": ["book.A.100ms"]}
     assert adapter.received(_change(10, 31, "B"), 0) == Received("book", "B")
     assert adapter.received(_change(25, 30), 0) == Received("book", "A")  # still on its way
-    told = adapter.received(_answer(leave["id"], ["book.A.100ms"]), 0)  # type: ignore[arg-type]
+    told = adapter.received(_answer(leave["id"], ["book.A.100ms"]), 0)
     (join,) = _calls(told.owed)
     assert join["method"] == "public/subscribe" and join["params"] == {"channels": ["book.A.100ms"]}
-    assert adapter.received(_answer(join["id"], ["book.A.100ms"]), 0).notices == ()  # type: ignore[arg-type]
+    assert adapter.received(_answer(join["id"], ["book.A.100ms"]), 0).notices == ()
     mended = adapter.received(_snapshot(40), 0)
     assert [(n.kind, n.symbols, n.cause) for n in mended.notices] == [("mended", ("A",), "sequence")]
     assert adapter.received(_change(40, 41), 0).notices == ()
@@ -462,8 +462,8 @@ def test_many_books_that_break_together_are_left_and_joined_in_few_calls() -> No
     for half in range(3, 20):
         while owed:
             (call,) = _calls([owed.pop(0)])
-            channels = call["params"]["channels"]  # type: ignore[index]
-            owed += adapter.received(_answer(call["id"], channels), 0).owed  # type: ignore[arg-type]
+            channels = call["params"]["channels"]
+            owed += adapter.received(_answer(call["id"], channels), 0).owed
             joined += channels if call["method"] == "public/subscribe" else []
             calls += 1
         ticked = adapter.tick(half * SECOND // 2)
@@ -474,7 +474,7 @@ def test_many_books_that_break_together_are_left_and_joined_in_few_calls() -> No
 def test_a_snapshot_that_does_not_come_is_a_gap_and_asked_for_again() -> None:
     adapter = DeribitAdapter(Subscription(BOOKS, ("A", "B")))
     (call,) = _opened(adapter)
-    adapter.received(_answer(call["id"], ["book.A.100ms", "book.B.100ms"]), 0)  # type: ignore[arg-type]
+    adapter.received(_answer(call["id"], ["book.A.100ms", "book.B.100ms"]), 0)
     adapter.received(_snapshot(10, "B"), 0)
     adapter.tick(SECOND)
     told = adapter.tick(SECOND + ANSWER_NS)
@@ -578,7 +578,7 @@ def test_a_probe_asks_for_a_sign_of_life_and_for_the_latest_book() -> None:
     test, book = _calls(adapter.probe())
     assert test["method"] == "public/test"
     assert book["method"] == "public/get_order_book" and book["params"] == {"instrument_name": "B", "depth": 1}
-    assert adapter.received(_answer(book["id"], {"change_id": 90, "bids": []}), 0).notices == ()  # type: ignore[arg-type]
+    assert adapter.received(_answer(book["id"], {"change_id": 90, "bids": []}), 0).notices == ()
     for second in range(1, 9):
         assert adapter.tick(second * SECOND) is None
 
@@ -587,7 +587,7 @@ def test_a_probe_asks_for_a_sign_of_life_and_for_the_latest_book() -> None:
 def test_a_book_that_went_on_without_its_channel_is_a_break(catches_up: bool) -> None:
     adapter = _live("A")
     _, book = _calls(adapter.probe())
-    adapter.received(_answer(book["id"], {"change_id": 15}), 0)  # type: ignore[arg-type]
+    adapter.received(_answer(book["id"], {"change_id": 15}), 0)
     assert adapter.tick(SECOND) is None
     if catches_up:
         adapter.received(_change(10, 15), 0)

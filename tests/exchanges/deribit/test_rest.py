@@ -90,11 +90,10 @@ def test_trades_of_a_window_are_paged_by_number() -> None:
         found = [
             t
             for t in every
-            if int(q.get("start_seq", 0)) <= t["trade_seq"]  # type: ignore[operator]
-            and int(q.get("start_timestamp", 0)) <= t["timestamp"]  # type: ignore[operator]
+            if int(q.get("start_seq", 0)) <= t["trade_seq"] and int(q.get("start_timestamp", 0)) <= t["timestamp"]
         ]
         if request.path == rest.BY_TIME:
-            found = [t for t in found if t["timestamp"] <= int(q["end_timestamp"])]  # type: ignore[operator]
+            found = [t for t in found if t["timestamp"] <= int(q["end_timestamp"])]
         return _ok({"trades": found[:1000], "has_more": len(found) > 1000})
 
     request: Request | None = rest.trades("A", 1010 * MS, 1500 * MS + 1)
@@ -106,9 +105,9 @@ def test_trades_of_a_window_are_paged_by_number() -> None:
         got += page.trades
         request = page.next
         pages += 1
-    expected = [t["trade_id"] for t in every if 1010 <= t["timestamp"] <= 1501]  # type: ignore[operator]
+    expected = [t["trade_id"] for t in every if 1010 <= t["timestamp"] <= 1501]
     assert [t.trade_id for t in got] == expected and pages == 2
-    assert got[0] == Trade("A", 1010 * MS, "2968.3", "1.0", "buy", expected[0])  # type: ignore[arg-type]
+    assert got[0] == Trade("A", 1010 * MS, "2968.3", "1.0", "buy", expected[0])
 
 
 def test_a_hole_is_filled_by_its_numbers() -> None:
@@ -138,7 +137,7 @@ def test_recorded_pages_of_trades_are_read(shared_data: Path) -> None:
 
 
 def test_a_key_is_checked_by_signing_in() -> None:
-    request = rest.key_check(venue.key("an-id", b"SECRET"), SENT_NS)  # type: ignore[arg-type]
+    request = rest.key_check(venue.key("an-id", b"SECRET"), SENT_NS)
     assert (request.method, request.path) == ("GET", "/public/auth")
     assert request.query["grant_type"] == "client_signature" and request.query["client_id"] == "an-id"
     assert request.query["timestamp"] == str(SENT_NS // MS) and request.query["scope"] == "account:read"

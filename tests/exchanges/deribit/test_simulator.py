@@ -365,7 +365,7 @@ def guarded() -> DeribitSimulator:
 
 
 def _verdict(guarded: DeribitSimulator, key_id: str, secret: bytes, sent_ns: int = NOW) -> str | None:
-    request = rest.key_check(venue.key(key_id, secret), sent_ns)  # type: ignore[arg-type]
+    request = rest.key_check(venue.key(key_id, secret), sent_ns)
     status, answer = _get(guarded, request)
     return rest.key_verdict(status, json.dumps(answer).encode(), sent_ns)
 
@@ -385,7 +385,7 @@ def test_a_signed_header_a_token_and_basic_open_private_methods(guarded: Deribit
     path = "/api/v2/private/get_account_summary?currency=BTC"
     key = venue.key("an-id", SECRET)
     basic = base64.b64encode(b"an-id:" + SECRET).decode()
-    request = rest.key_check(key, NOW)  # type: ignore[arg-type]
+    request = rest.key_check(key, NOW)
     token = _get(guarded, request)[1]["result"]["access_token"]
     for header in (key.headers("GET", path, NOW)["Authorization"], f"Basic {basic}", f"Bearer {token}"):
         answer = guarded.answer("GET", path, {"authorization": header}, NOW)
