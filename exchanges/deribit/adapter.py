@@ -42,7 +42,7 @@ HEARTBEAT_SECONDS = 10  # the least that is allowed; the venue then asks about e
 BEAT_OVERDUE_NS = 4 * HEARTBEAT_SECONDS * SECOND_NS
 SETTLE_NS = 2 * SECOND_NS  # a book's change is sent within 100 ms (agg2: 1 s) after it happened
 SYMBOL_CHARACTERS_MAX = 200  # the longest seen has 30; a subject token must stay well below NATS's limits
-ROUTES_MAX = 500_000  # instruments or channels one connection may mention before the tables are made anew
+ROUTES_MAX = 100_000  # instruments or channels one connection may mention before the tables are made anew
 
 SUBSCRIBE, UNSUBSCRIBE = "public/subscribe", "public/unsubscribe"
 SET_HEARTBEAT, TEST = "public/set_heartbeat", "public/test"
@@ -183,7 +183,10 @@ class DeribitAdapter:
         try:
             wire.decode()
             params = _decode_head(wire).params
-            return self._sorted(self._stream(params.channel), params.data, wire)
+            stream = self._stream(params.channel)
+            if stream is None:
+                return Received(BAD, None, f"unknown channel {params.channel[:80]!r}")
+            return self._sorted(stream, params.data, wire)
         except msgspec.ValidationError as e:
             return self._message(wire, str(e))
         except UnicodeDecodeError as e:
@@ -192,18 +195,16 @@ class DeribitAdapter:
             return Received(BAD, None, "nested too deeply", json=False)
         except msgspec.DecodeError as e:
             return Received(BAD, None, f"not JSON: {e}", json=False)
-        except LookupError:
-            return Received(BAD, None, f"unknown channel {params.channel[:80]!r}")
 
-    def _stream(self, channel: str) -> _Stream:
-        """Raises LookupError if it is no channel of Deribit's."""
+    def _stream(self, channel: str) -> _Stream | None:
+        """None: it is no channel of Deribit's."""
         stream = self._streams.get(channel)
         if stream is None:
             where = place(channel)
             if where is None:
-                raise LookupError
+                return None
             if len(self._streams) >= ROUTES_MAX:
-                self._streams.clear()
+                self._streams = {name: s for name, s in self._streams.items() if name in self._wanted}
             symbol = None if where.channel == "trades" else where.symbol
             route = self._route(where.channel, symbol)
             stream = _Stream(channel, where, route)
@@ -372,11 +373,15 @@ class DeribitAdapter:
 
     def _subscribed(self, call: _Call, accepted: set[str]) -> tuple[list[bytes], list[Notice]]:
         """A channel of an unknown instrument or interval is left out without a word."""
+        refused = []
         for channel in call.channels:
             stream = self._stream(channel)
-            if channel in accepted and channel in self._wanted and stream.kind == BOOK and stream.last is None:
-                self._waiting[channel] = 0
-        refused = [c for c in call.channels if c not in accepted and c in self._wanted]
+            if stream is None or channel not in self._wanted:
+                continue
+            if stream.kind == BOOK and stream.last is None and (channel in accepted or stream.broken):
+                self._waiting[channel] = 0  # one that we had until its gap may come back: it is asked for again
+            elif channel not in accepted:
+                refused.append(channel)
         if not refused:
             return [], []
         return [], [self._refused(refused, "the venue left it out of its answer: no such instrument or interval?")]
@@ -421,7 +426,10 @@ class DeribitAdapter:
     def _join(self, templates: Iterable[str], symbols: Sequence[str]) -> list[bytes]:
         for template in templates:
             channels = [template.replace(NAME, s) for s in symbols] if NAME in template else [template]
-            new = [c for c in channels if c not in self._wanted]
+            odd = [c for c in channels if place(c) is None or len(c) > SYMBOL_CHARACTERS_MAX]
+            if odd:
+                self._notices.append(self._refused(odd, "that is no channel of Deribit's"))
+            new = [c for c in channels if c not in self._wanted and c not in odd]
             self._wanted.update(dict.fromkeys(new))
             self._queue.extend(_Call(SUBSCRIBE, some) for some in _chunks(new, self._room))
         return self._send()
@@ -514,7 +522,7 @@ class DeribitAdapter:
             if not deadline_ns:
                 self._waiting[channel] = now_ns + ANSWER_NS
             elif now_ns >= deadline_ns:
-                self._no_snapshot(self._stream(channel), owed, notices)
+                self._no_snapshot(self._streams[channel], owed, notices)
         behind = self._behind
         if behind is not None and not behind.deadline_ns:
             behind.deadline_ns = now_ns + SETTLE_NS
@@ -567,7 +575,7 @@ class DeribitAdapter:
         if call.method == SET_HEARTBEAT:
             params = {"interval": HEARTBEAT_SECONDS}
         elif call.method == GET_BOOK:
-            params = {"instrument_name": self._stream(call.channels[0]).symbol, "depth": 1}
+            params = {"instrument_name": self._streams[call.channels[0]].symbol, "depth": 1}
         wire = self._encoded(call.method, params)
         self._pending[self._id] = call
         return wire

@@ -8,7 +8,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exchanges.deribit import venue
-from exchanges.deribit.adapter import ANSWER_NS, ATTEMPTS_MAX, BEAT_OVERDUE_NS, CALLS_AT_ONCE, SETTLE_NS, DeribitAdapter
+from exchanges.deribit.adapter import (
+    ANSWER_NS,
+    ATTEMPTS_MAX,
+    BEAT_OVERDUE_NS,
+    CALLS_AT_ONCE,
+    ROUTES_MAX,
+    SETTLE_NS,
+    DeribitAdapter,
+)
 from exchanges.port import Notice, Received, Subscription
 from ssmd import frames, subjects
 from ssmd.errors import Permanent
@@ -386,7 +394,7 @@ _MESSAGES = st.one_of(
 @example([_change(5, 6), _error(2, 10040), _answer(2, []), _snapshot(3)])
 def test_no_bytes_make_it_raise(wires: list[bytes]) -> None:
     """Whatever comes, in whatever order, is routed, and the archive can write it down and give it back."""
-    adapter = DeribitAdapter(Subscription(ALL, ("A", "B")))
+    adapter = DeribitAdapter(Subscription(ALL, ("A", "B", "C.D")))
     adapter.opened()
     for k, wire in enumerate(wires):
         told = adapter.received(wire, k)
@@ -494,6 +502,40 @@ def test_a_book_that_never_comes_is_given_up_and_told() -> None:
         owed = list(ticked.owed) if ticked else []
         kinds += [n.kind for n in (*told, *(ticked.notices if ticked else ())) if "book.A" in n.evidence]
     assert kinds == ["break", "refused"]
+
+
+def test_a_broken_book_that_the_venue_leaves_out_is_asked_for_again() -> None:
+    adapter = _live("A")
+    (leave,) = _calls(adapter.received(_change(50, 60), 0).owed)
+    (join,) = _calls(adapter.received(_answer(leave["id"], ["book.A.100ms"]), 0).owed)
+    assert adapter.received(_answer(join["id"], []), 0).notices == ()
+    adapter.tick(SECOND)
+    told = adapter.tick(SECOND + ANSWER_NS)
+    assert told is not None and _accept(adapter, told.owed) == []
+    assert _kinds(adapter.received(_snapshot(70), 0)) == ["mended"]
+
+
+def test_a_name_that_makes_no_channel_is_told_and_not_asked_for() -> None:
+    adapter = DeribitAdapter(Subscription(BOOKS, ("A", "B.C", "", "x" * 300)))
+    (call,) = _opened(adapter)
+    assert call["params"] == {"channels": ["book.A.100ms"]}
+    told = adapter.tick(SECOND)
+    assert (
+        told is not None and _kinds(told) == ["refused"] and "book.B.C.100ms, book..100ms" in told.notices[0].evidence
+    )
+
+
+def test_made_up_channels_take_bounded_memory_and_do_not_push_out_the_books() -> None:
+    adapter = _live("A")
+    for k in range(ROUTES_MAX + 500):
+        adapter.received(b'{"params":{"channel":"quote.X%d","data":{}}}' % k, 0)
+        adapter.received(
+            b'{"params":{"channel":"trades.any.any.100ms","data":[{"instrument_name":"X%d","trade_seq":1}]}}' % k, 0
+        )
+    for table in (adapter._streams, adapter._tapes, adapter._tape_routes, adapter._routes):
+        assert len(table) <= ROUTES_MAX
+    assert adapter.received(_change(10, 11), 0).notices == ()
+    assert _kinds(adapter.received(_change(12, 13), 0)) == ["break"]
 
 
 def test_dropping_an_instrument_ends_its_gap() -> None:
