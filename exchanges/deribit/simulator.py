@@ -226,6 +226,7 @@ class DeribitSimulator:
             "public/test": lambda params, caller, now_ns: {"version": "1.2.26"},
             "public/hello": lambda params, caller, now_ns: {"version": "1.2.26"},
             "public/status": lambda params, caller, now_ns: {"locked": "false", "locked_indices": []},
+            "public/get_currencies": self._get_currencies,
             "public/get_instruments": self._get_instruments,
             "public/get_instrument": lambda params, caller, now_ns: self._instrument(params).object(),
             "public/get_order_book": self._get_order_book,
@@ -329,6 +330,10 @@ class DeribitSimulator:
         if found is None:
             raise _Refused(NOT_FOUND)
         return found
+
+    def _get_currencies(self, params: Parameters, caller: _Caller, now_ns: int) -> object:
+        listed = {i.kind.base for i in self.exchange.instruments.values()} | CURRENCIES - {"any"}
+        return [{"currency": c, "currency_long": c, "coin_type": c, "fee_precision": 4} for c in sorted(listed)]
 
     def _get_instruments(self, params: Parameters, caller: _Caller, now_ns: int) -> object:
         currency, kind = params.get("currency", "any"), params.get("kind", "any")
