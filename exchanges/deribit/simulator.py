@@ -9,6 +9,7 @@ announcements, deribit_price_ranking, deribit_price_statistics, block_rfq.trades
 import base64
 import hmac
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple, cast
 from urllib.parse import parse_qsl
 
@@ -125,8 +126,8 @@ def record(ts_ns: int, wire: bytes) -> Record | None:
     return made(ts_ns, where.channel, where.symbol, bytes(params.data), wire)
 
 
-def made(ts_ns: int, channel: str, symbol: str | None, data: bytes, wire: bytes = b"") -> Record:
-    """A record of a channel from its data. Raises Unparsable."""
+def made(ts_ns: int, channel: str, symbol: str | None, data: bytes, wire: bytes) -> Record:
+    """A record of a channel from its data, as `wire` had it. Raises Unparsable."""
     try:
         if channel == "book":
             message: _Message = _decode_book(data)
@@ -144,13 +145,25 @@ def made(ts_ns: int, channel: str, symbol: str | None, data: bytes, wire: bytes 
         channel,
         channel,
         symbol or named,
-        wire or data,
+        wire,
         Detail(tail, data, message),
     )
 
 
 def notification(channel: str, data: bytes) -> bytes:
     return b'%b%b","data":%b}}' % (_HEAD, channel.encode(), data)
+
+
+_TEMPLATES = {name: channel for channel, name in reversed(CHANNELS.items())}  # the first of each
+
+
+@lru_cache(1 << 12)
+def _name(channel: str, symbol: str | None) -> str:
+    """What the venue's channel for this could be called."""
+    name = _TEMPLATES[channel].replace("{instrument_name}", symbol or "any").replace("{index_name}", symbol or "any")
+    for part, filled in (("interval", "100ms"), ("kind", "any"), ("currency", "any"), ("resolution", "1")):
+        name = name.replace(f"{{{part}}}", filled)
+    return name
 
 
 # ------------------------------------------------------------------------------------------------------- simulator
@@ -304,7 +317,8 @@ class DeribitSimulator:
             self._generator = Generator(s.seed, s.markets, s.frames_per_second, now_ns, self.exchange)
         happened = []
         for ts_ns, channel, symbol, data in self._generator.until(now_ns):
-            new = made(ts_ns, channel, symbol, _encode(data))
+            body = _encode(data)
+            new = made(ts_ns, channel, symbol, body, notification(_name(channel, symbol), body))
             self.apply(new)
             happened.append(new)
         return happened

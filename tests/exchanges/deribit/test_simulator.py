@@ -12,7 +12,7 @@ import pytest
 from exchanges.deribit import rest, venue
 from exchanges.deribit import simulator as grammar
 from exchanges.deribit.markets import kind_of, number
-from exchanges.deribit.messages import CHANNELS
+from exchanges.deribit.messages import CHANNELS, place
 from exchanges.deribit.simulator import DeribitConnection, DeribitSimulator
 from exchanges.port import Record, Request, Simulation, Unparsable
 from tests.exchanges.deribit.books import Books
@@ -490,12 +490,12 @@ def test_made_up_books_never_cross_their_chains_hold_and_trades_are_in_them(seed
     kinds: Counter[str] = Counter()
     for record in records:
         kinds[record.kind] += 1
-        data = json.loads(record.wire)
+        data = json.loads(record.wire)["params"]["data"]
         if record.kind == "book":
             assert data.get("prev_change_id") == chains.get(record.symbol)
             assert data["change_id"] > max(chains.values(), default=0)  # one counter for all
             chains[record.symbol] = data["change_id"]
-            books.take(events("book", grammar.notification("book.x.raw", record.wire)))
+            books.take(events("book", record.wire))
             assert books.crossed() == []
         elif record.kind == "trades":
             for trade in data:
@@ -534,9 +534,10 @@ def test_made_up_books_never_cross_their_chains_hold_and_trades_are_in_them(seed
 
 def test_a_combos_trade_is_on_its_legs_tapes_too() -> None:
     _, records = _generated(2, 30)
-    combos = [t for r in records if r.kind == "trades" for t in json.loads(r.wire) if "legs" in t]
+    trades = [t for r in records if r.kind == "trades" for t in json.loads(r.wire)["params"]["data"]]
+    combos = [t for t in trades if "legs" in t]
+    legs = {t["trade_id"]: t for t in trades if "combo_id" in t}
     assert combos
-    legs = {t["trade_id"]: t for r in records if r.kind == "trades" for t in json.loads(r.wire) if "combo_id" in t}
     for combo in combos:
         for leg in combo["legs"]:
             assert legs[leg["trade_id"]] == leg
@@ -548,7 +549,9 @@ def test_every_made_up_frame_has_its_meaning() -> None:
     _, records = _generated(1, 5)
     events = venue.events("2026-11-20")
     for record in records:
-        found = events(record.channel, grammar.notification("x", record.wire))
+        where = place(json.loads(record.wire)["params"]["channel"])
+        assert where is not None and where.channel == record.channel
+        found = events(record.channel, record.wire)
         assert all(event.symbol == record.symbol for event in found)
 
 
