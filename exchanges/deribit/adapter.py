@@ -2,7 +2,8 @@
 
 Each change of a book names the change before it (`prev_change_id`). If that is not the last one we have, the book is
 doubtful until a new snapshot, which only leaving and joining its channel brings. Trades of an instrument are counted
-(`trade_seq`): a hole in them is as long as the hole, REST may fill it. No other channel has numbers.
+(`trade_seq`): a hole in them is as long as the hole, REST may fill it; only what was lost before an instrument's first
+trade on a connection leaves no trace. No other channel has numbers.
 """
 
 from collections import deque
