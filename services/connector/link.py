@@ -171,10 +171,14 @@ class Link(asyncio.BufferedProtocol):
         try:
             call(*args)
         except Exception as e:
-            for future in (self._opened, self.ended):
-                if not future.done():
-                    future.set_exception(e)
-            self.abort()
+            self.fail(e)
+
+    def fail(self, error: Exception) -> None:
+        """End the connection because we have failed: whoever waits for its end gets the error."""
+        for future in (self._opened, self.ended):
+            if not future.done():
+                future.set_exception(error)
+        self.abort()
 
     def _read(self, data: bytes, ts_recv: int) -> None:
         limit = self._target.frame_bytes_max
