@@ -22,12 +22,16 @@ def main() -> None:
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"what to measure: {', '.join(SUBJECTS)}")
     parser.add_argument("--quick", action="store_true", help="just enough to see that it works")
     parser.add_argument("--minutes", type=float, help="how long memory is watched")
+    parser.add_argument("--page-only", action="store_true", help="only write the page, from the figures kept")
     parser.add_argument("--kept", type=Path, default=KEPT, metavar="DIR", help="figures and pictures (docs/bench)")
     parser.add_argument("--page", type=Path, default=parts.ROOT / "BENCHMARKS.md", metavar="FILE")
     args = parser.parse_args()
     unknown = [name for name in args.subjects if name not in SUBJECTS]
     if unknown:
         parser.error(f"there is no subject {unknown[0]!r}: there is {', '.join(SUBJECTS)}")
+    if args.page_only:
+        write(figures.load(args.kept / "results.json"), args.kept, args.page)
+        return
     size = QUICK if args.quick else Size()
     if args.minutes:
         size = replace(size, minutes=args.minutes)
@@ -40,7 +44,7 @@ def measure(names: list[str], size: Size, kept: Path, path: Path) -> None:
     for name in names:
         sys.stderr.write(f"measuring {name} …\n")
         began = time.monotonic()
-        found.subjects[name] = apart(name, size)
+        found.subjects[name] = apart(name, SUBJECTS[name], size)
         found.subjects[name].seconds = round(time.monotonic() - began, 1)
     found.subjects = {name: found.subjects[name] for name in SUBJECTS if name in found.subjects}
     figures.save(kept / "results.json", found)

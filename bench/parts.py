@@ -54,9 +54,12 @@ def filesystem() -> str:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder that is gone afterwards."""
+    """A folder that is gone afterwards, or, if we are killed, when the next one is asked for."""
     SCRATCH.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=SCRATCH))
+    for left in SCRATCH.iterdir():
+        if not Path("/proc", left.name.partition("-")[0]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=SCRATCH))
     try:
         yield folder
     finally:
@@ -73,7 +76,8 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 60.0, poll: 
     return found
 
 
-def _die_with_us() -> None:
+def die_with_parent() -> None:
+    """In a child: nothing is left running, however its parent ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
@@ -92,7 +96,7 @@ class Part:
                 cwd=ROOT,
                 env=os.environ | {"PYTHONPATH": str(ROOT)} | (variables or {}),
                 start_new_session=True,
-                preexec_fn=_die_with_us,  # noqa: PLW1509  # it makes one system call
+                preexec_fn=die_with_parent,  # noqa: PLW1509  # it makes one system call
                 text=True,
             )
         self.pid = self.process.pid

@@ -21,26 +21,25 @@ class Subject(NamedTuple):
 
 
 SUBJECTS = {
-    "ingest": Subject("ingest", "run", 150),
-    "cryptofeed": Subject("cryptofeed", "run", 90),
-    "archive": Subject("archive", "run", 120),
-    "latency": Subject("latency", "run", 150),
-    "load": Subject("chain", "load", 180),
-    "symbols": Subject("chain", "symbols", 180),
-    "rollup": Subject("rollup", "run", 150),
-    "query": Subject("query", "run", 300),
-    "memory": Subject("memory", "run", 240),
-    "startup": Subject("startup", "run", 90),
-    "hotspots": Subject("hotspots", "run", 90),
+    "ingest": Subject("bench.ingest", "run", 150),
+    "cryptofeed": Subject("bench.cryptofeed", "run", 90),
+    "archive": Subject("bench.archive", "run", 120),
+    "latency": Subject("bench.latency", "run", 150),
+    "load": Subject("bench.chain", "load", 180),
+    "symbols": Subject("bench.chain", "symbols", 180),
+    "rollup": Subject("bench.rollup", "run", 150),
+    "query": Subject("bench.query", "run", 300),
+    "memory": Subject("bench.memory", "run", 240),
+    "startup": Subject("bench.startup", "run", 90),
+    "hotspots": Subject("bench.hotspots", "run", 90),
 }
 
 
-def apart(name: str, size: Size) -> Measured:
+def apart(name: str, subject: Subject, size: Size) -> Measured:
     """Measure one subject in a process of its own, for as long as it may take."""
-    subject = SUBJECTS[name]
     seconds = subject.seconds + size.minutes * 60 * (name == "memory")
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=within, args=(subject, size, theirs))
+    process = multiprocessing.get_context("spawn").Process(target=within, args=(name, subject, size, theirs))
     process.start()
     theirs.close()
     try:
@@ -55,11 +54,13 @@ def apart(name: str, size: Size) -> Measured:
         process.join()
 
 
-def within(subject: Subject, size: Size, answer: Connection) -> None:
+def within(name: str, subject: Subject, size: Size, answer: Connection) -> None:
+    """What the process does."""
+    parts.die_with_parent()
     try:
-        measured = getattr(importlib.import_module(f"bench.{subject.module}"), subject.function)(size)
+        measured = getattr(importlib.import_module(subject.module), subject.function)(size)
     except Exception as e:  # whatever it was, the table says it
-        measured = failed(subject.module, str(e) if isinstance(e, parts.Failed) else f"{type(e).__name__}: {e}")
+        measured = failed(name, str(e) if isinstance(e, parts.Failed) else f"{type(e).__name__}: {e}")
     answer.send_bytes(msgspec.json.encode(measured))
 
 
