@@ -11,11 +11,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import msgspec
 import nats
 import uvloop
+from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from bench import corpus, parts
@@ -34,6 +35,7 @@ FETCH_MESSAGES = 500  # as many as our own pull requests ask for
 SYNC_SECONDS = 1.0
 GZIP_LEVEL = 6  # what the gzip program takes; the module's own default is 9
 Rates = dict[str, list[tuple[float, float]]]
+Files = dict[str, tuple[BinaryIO, gzip.GzipFile]]
 
 
 def run(size: Size) -> Measured:
@@ -104,7 +106,7 @@ async def _archiver(folder: Path, config: Path, url: str, count: int) -> tuple[f
     connection = await nats.connect(url)
     safe: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-    async def on_archived(message: nats.aio.msg.Msg) -> None:
+    async def on_archived(message: Msg) -> None:
         ranges = msgspec.json.decode(message.data, type=dict[str, list[tuple[int, int]]])
         if ranges.get(CONN) == [(1, count)] and not safe.done():
             safe.set_result(time.monotonic_ns())
@@ -141,14 +143,14 @@ async def client(url: str, count: int, folder: Path) -> None:
     stream = subjects.stream(parts.ENV, parts.FEED)
     pulling = await connection.jetstream().pull_subscribe("", stream=stream, config=config)
     print("ready", flush=True)
-    files: dict[str, tuple[IO[bytes], gzip.GzipFile]] = {}
+    files: Files = {}
     got, synced = 0, time.monotonic()
     while got < count:
         for message in await pulling.fetch(FETCH_MESSAGES):
             channel = subjects.channel_of(message.subject)
             if channel not in files:
-                file = (folder / f"{channel}.jsonl.gz").open("wb")
-                files[channel] = file, gzip.GzipFile(fileobj=file, mode="wb", compresslevel=GZIP_LEVEL)
+                opened = (folder / f"{channel}.jsonl.gz").open("wb")
+                files[channel] = opened, gzip.GzipFile(fileobj=opened, mode="wb", compresslevel=GZIP_LEVEL)
             files[channel][1].write(message.data + b"\n")
             got += 1
         if time.monotonic() - synced > SYNC_SECONDS:
@@ -163,7 +165,7 @@ async def client(url: str, count: int, folder: Path) -> None:
     await asyncio.sleep(60)
 
 
-def sync(files: dict[str, tuple[IO[bytes], gzip.GzipFile]]) -> None:
+def sync(files: Files) -> None:
     for file, zipped in files.values():
         zipped.flush()
         file.flush()

@@ -3,7 +3,7 @@
 import contextlib
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def symbols(size: Size) -> Measured:
     return Measured(rows("cost of a frame", found, lambda markets: f"{markets:,} symbols"), curves("symbols", found))
 
 
-def rows(what: str, found: dict[int, list[Costs]], name) -> list[Row]:  # type: ignore[no-untyped-def]
+def rows(what: str, found: dict[int, list[Costs]], name: Callable[[int], str]) -> list[Row]:
     """The most against the least, for each of our parts."""
     least, most = min(found), max(found)
     return [

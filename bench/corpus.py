@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from exchanges.kalshi import venue
+from exchanges.kalshi.simulator import KalshiSimulator
 from exchanges.port import Simulation, Subscription
 
 CHANNELS = ("orderbook_delta", "ticker", "trade")
@@ -42,7 +43,7 @@ class Corpus(msgspec.Struct, frozen=True):
 
 def make(frames: int, markets: int) -> Corpus:
     """`frames` of body about so many markets."""
-    simulator = venue.simulator(Simulation(seed=1, markets=markets, frames_per_second=FRAMES_PER_SECOND))
+    simulator = KalshiSimulator(Simulation(seed=1, markets=markets, frames_per_second=FRAMES_PER_SECOND))
     now = START_NS
     simulator.generate(now)
     symbols = sorted(simulator.exchange.markets)

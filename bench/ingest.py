@@ -6,7 +6,7 @@ python -m bench.ingest WAY URL NATS COUNT is such a client: no journal, no decod
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +114,12 @@ async def client(way: str, url: str, nats_url: str, count: int, opening: int) ->
     connection = await nats.connect(nats_url)
     await broker.ensure_stream(connection, subjects.stream(parts.ENV, parts.FEED), [SUBJECT])
     jetstream = connection.jetstream()
-    publish: Callable[[str, bytes], Coroutine[Any, Any, Any]] = {
+    publishes: dict[str, Callable[[str, bytes], Coroutine[Any, Any, Any]]] = {
         "publish_async": jetstream.publish_async,
         "awaited": jetstream.publish,
         "core": connection.publish,
-    }[way]
+    }
+    publish = publishes[way]
     async with connect(url, compression=None) as socket:
         print("ready", flush=True)
         for _ in range(opening):
@@ -137,7 +138,7 @@ async def receive_only(url: str, opening: int, count: int) -> None:
     received = 0
     done = asyncio.Event()
 
-    def on_frames(wires: list[bytes], ts_recv: int) -> list[bytes]:
+    def on_frames(wires: Sequence[bytes], ts_recv: int) -> Sequence[bytes]:
         nonlocal received
         received += len(wires)
         if received >= opening + count:

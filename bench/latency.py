@@ -85,7 +85,7 @@ def rows(found: dict[tuple[str, int], list[Ages]]) -> list[Row]:
     made = []
     for rate in RATES:
         for share in (50, 99, 99.9):
-            limit = {50: P50_US_MAX, 99: P99_US_MAX}.get(share) if rate == TARGET_RATE else None
+            limit = {50.0: P50_US_MAX, 99.0: P99_US_MAX}.get(share) if rate == TARGET_RATE else None
             ours, theirs = ([ages[share] for ages in found[way, rate]] for way in ("ours", "relay"))
             what = f"socket → subscriber, {rate:,} frames/s, p{share:g}"
             made.append(Row(what, "µs", ours, RELAY, theirs, more_is_better=False, ours_max=limit))

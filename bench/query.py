@@ -1,9 +1,11 @@
-"""The questions users ask, of Parquet and of raw JSONL.gz: measured by `bench.queries`."""
+"""The questions users ask, of Parquet and of raw JSONL.gz: what `bench.queries` measures, as a subject."""
 
 import importlib
 
+import msgspec
+
 from bench import parts
-from bench.figures import Measured
+from bench.figures import Measured, Row
 from bench.size import Size
 
 
@@ -13,5 +15,4 @@ def run(size: Size) -> Measured:
     except ModuleNotFoundError:
         raise parts.Failed("there is no bench/queries.py in this tree") from None
     with parts.scratch() as folder:
-        found = queries.run(folder, size.rows)
-    return found if isinstance(found, Measured) else Measured(list(found))
+        return Measured(msgspec.convert(queries.run(folder, size.rows), list[Row], from_attributes=True))

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from datetime import time as midnight
 from pathlib import Path
+from typing import Any
 
 from isal import igzip
 
@@ -50,8 +51,8 @@ def run(size: Size) -> Measured:
         for number in range(size.rounds):
             for threads in (1, 2):
                 for way in ("ours", *WAYS):
-                    rows, peak_bytes = once(way, folder, threads, count, number)
-                    speed.setdefault((way, threads), []).append(rows)
+                    rows_per_second, peak_bytes = once(way, folder, threads, count, number)
+                    speed.setdefault((way, threads), []).append(rows_per_second)
                     peak.setdefault((way, threads), []).append(peak_bytes / 2**20)
     rows = []
     for threads in (1, 2):
@@ -270,8 +271,10 @@ def polars(folder: Path, lake: Path, threads: int) -> Callable[[], int]:
     def all_tables() -> int:
         rows = 0
         for channel, table in TABLES.items():
-            message = {"market_ticker": pl.String, "ts_ms": pl.Int64} | dict.fromkeys(texts[channel], pl.String)
-            schema = {
+            message: dict[str, Any] = {"market_ticker": pl.String, "ts_ms": pl.Int64} | dict.fromkeys(
+                texts[channel], pl.String
+            )
+            schema: dict[str, Any] = {
                 "ts_recv": pl.Int64,
                 "conn": pl.String,
                 "n": pl.Int64,
