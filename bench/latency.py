@@ -34,6 +34,7 @@ BODY_FRAMES = 60_000
 RELAY = "plain relay: websockets → core publish (limit)"
 SHARES = (50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 100)  # percentiles kept
 SUBJECT = f"{subjects.prefix(parts.ENV, parts.FEED)}.json"
+STAMP = re.compile(rb'"sent_ns":(\d+)\}')
 Ages = dict[float, float]  # percentile -> µs
 
 
@@ -121,7 +122,6 @@ def listen(url: str) -> None:
     address = urlsplit(url)
     with socket.create_connection((address.hostname, address.port)) as server:
         server.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB %b.> 1\r\nPING\r\n' % SUBJECT.encode())
-        stamp = re.compile(rb'"sent_ns":(\d+)\}')
         data, ages = b"", []
         wanted = 0
         print("ready", flush=True)
@@ -131,7 +131,7 @@ def listen(url: str) -> None:
                 data += server.recv(1 << 20)
                 now = time.monotonic_ns()
                 end = 0
-                for found in stamp.finditer(data):
+                for found in STAMP.finditer(data):
                     ages.append(now - int(found[1]))
                     end = found.end()
                 if b"PING\r\n" in data[end:]:

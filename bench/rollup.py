@@ -184,7 +184,7 @@ def duckdb(folder: Path, lake: Path, threads: int) -> Callable[[], int]:
     connection = duckdb.connect()
     connection.execute(f"SET threads = {threads}")
     fields = {
-        "orderbook_delta": "price_dollars DECIMAL(18,6), delta_fp DECIMAL(18,2), side VARCHAR",
+        "orderbook_delta": "ts TIMESTAMP, price_dollars DECIMAL(18,6), delta_fp DECIMAL(18,2), side VARCHAR",
         "ticker": "price_dollars DECIMAL(18,6), yes_bid_dollars DECIMAL(18,6), yes_ask_dollars DECIMAL(18,6), "
         "yes_bid_size_fp DECIMAL(18,2), yes_ask_size_fp DECIMAL(18,2), last_trade_size_fp DECIMAL(18,2), "
         "volume_fp DECIMAL(18,2), open_interest_fp DECIMAL(18,2)",
@@ -205,10 +205,11 @@ def duckdb(folder: Path, lake: Path, threads: int) -> Callable[[], int]:
         rows = 0
         for channel, table in TABLES.items():
             message = f"STRUCT(market_ticker VARCHAR, ts_ms BIGINT, {fields[channel]})"
+            happened = "epoch_ns(m.ts)" if channel == "orderbook_delta" else "m.ts_ms * 1000000"
             typed = f"{{ts_recv: 'BIGINT', conn: 'VARCHAR', n: 'BIGINT', frame: 'STRUCT(msg {message})'}}"
             path = lake / f"{table}.parquet"
             rows += connection.execute(
-                f"COPY (SELECT ts_recv, m.ts_ms * 1000000 AS ts_event, '{parts.FEED}' AS feed, "
+                f"COPY (SELECT ts_recv, {happened} AS ts_event, '{parts.FEED}' AS feed, "
                 f"m.market_ticker AS symbol, conn, n, 0::INTEGER AS item, {columns[channel]} "
                 f"FROM (SELECT ts_recv, conn, n, frame.msg AS m FROM read_json('{source}/{channel}_*.jsonl.gz', "
                 f"format = 'newline_delimited', columns = {typed})) ORDER BY symbol, ts_recv, conn, n) "
@@ -226,7 +227,7 @@ def polars(folder: Path, lake: Path, threads: int) -> Callable[[], int]:
     price, size = pl.Decimal(18, 6), pl.Decimal(18, 2)
     assert pl.thread_pool_size() == threads
     texts = {
-        "orderbook_delta": ("price_dollars", "delta_fp", "side"),
+        "orderbook_delta": ("ts", "price_dollars", "delta_fp", "side"),
         "ticker": (
             "price_dollars",
             "yes_bid_dollars",
@@ -240,6 +241,7 @@ def polars(folder: Path, lake: Path, threads: int) -> Callable[[], int]:
         "trade": ("yes_price_dollars", "count_fp", "taker_side", "trade_id"),
     }
     yes = pl.col("side") == "yes"
+    happened = {"orderbook_delta": pl.col("ts").str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ns").to_physical()}
     columns = {
         "orderbook_delta": [
             pl.when(yes).then(pl.lit("bid")).otherwise(pl.lit("ask")).alias("side"),
@@ -288,7 +290,7 @@ def polars(folder: Path, lake: Path, threads: int) -> Callable[[], int]:
                 .unnest("msg")
                 .select(
                     "ts_recv",
-                    (pl.col("ts_ms") * 1_000_000).alias("ts_event"),
+                    happened.get(channel, pl.col("ts_ms") * 1_000_000).alias("ts_event"),
                     pl.lit(parts.FEED).alias("feed"),
                     pl.col("market_ticker").alias("symbol"),
                     "conn",
