@@ -14,7 +14,8 @@ from bench.figures import Measured, Table
 from bench.size import Size
 
 SAMPLES_PER_SECOND = 250
-TOP = 12
+TOP = 12  # functions of each
+SHARE_MIN = 0.01  # of a package, where it has the most
 _FRAME = re.compile(r"(.+) \((.+?)(:\d+)?\)$")
 _WAITING = ("threading.py", "selectors.py", "concurrent/", "multiprocessing/")  # threads with nothing to do
 
@@ -105,21 +106,18 @@ def by_function(name: str, found: Counter[str]) -> Table:
 
 
 def by_package(found: dict[str, Counter[str]]) -> Table:
-    shares: dict[str, Counter[str]] = {}
+    shares: dict[str, dict[str, float]] = {}
     for name, counts in found.items():
-        packages: Counter[str] = Counter()
+        total = sum(counts.values())
         for what, count in counts.items():
-            packages[package(what)] += count
-        shares[name] = packages
-    total = {name: sum(packages.values()) for name, packages in shares.items()}
-    every = sum(
-        (Counter({p: c / total[name] for p, c in packages.items()}) for name, packages in shares.items()), Counter()
-    )
+            of = shares.setdefault(package(what), dict.fromkeys(found, 0.0))
+            of[name] += count / total
     lines = [
-        [what, *(f"{packages[what] / total[name]:.0%}" for name, packages in shares.items())]
-        for what, _ in every.most_common(TOP)
+        [what, *(f"{share:.0%}" for share in of.values())]
+        for what, of in sorted(shares.items(), key=lambda item: -sum(item[1].values()))
+        if max(of.values()) >= SHARE_MIN
     ]
-    return Table("Where the time goes, by package", ["package", *shares], lines)
+    return Table("Where the time goes, by package", ["package", *found], lines)
 
 
 def package(what: str) -> str:

@@ -52,6 +52,12 @@ def filesystem() -> str:
     return next(kinds[str(p)] for p in (place, *place.parents) if str(p) in kinds)
 
 
+def environment() -> dict[str, str]:
+    """As a user has it: this tree's modules, and compiled only once."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return inherited | {"PYTHONPATH": str(ROOT)}
+
+
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """A folder that is gone afterwards, or, if we are killed, when the next one is asked for."""
@@ -94,7 +100,7 @@ class Part:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": str(ROOT)} | (variables or {}),
+                env=environment() | (variables or {}),
                 start_new_session=True,
                 preexec_fn=die_with_parent,  # noqa: PLW1509  # it makes one system call
                 text=True,

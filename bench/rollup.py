@@ -44,7 +44,7 @@ def run(size: Size) -> Measured:
     """Every way on one thread and on two, in turn, several rounds."""
     speed: dict[tuple[str, int], list[float]] = {}
     peak: dict[tuple[str, int], list[float]] = {}
-    count = 2 * size.frames
+    count = 4 * size.frames
     with parts.scratch() as folder:
         make_day(folder / "archive", DATE, count, HOURS)
         make_day(folder / "archive", SMALL_DATE, 100, HOURS)

@@ -28,7 +28,7 @@ SUBJECTS = {
     "load": Subject("bench.chain", "load", 180),
     "symbols": Subject("bench.chain", "symbols", 180),
     "rollup": Subject("bench.rollup", "run", 150),
-    "query": Subject("bench.query", "run", 300),
+    "query": Subject("bench.query", "run", 360),
     "memory": Subject("bench.memory", "run", 240),
     "startup": Subject("bench.startup", "run", 90),
     "hotspots": Subject("bench.hotspots", "run", 90),
