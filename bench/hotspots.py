@@ -1,11 +1,15 @@
 """Where the time goes: py-spy on connector, archiver and rollup at full rate, by the function that was running."""
 
+import contextlib
 import re
 import shutil
-import subprocess
+import signal
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -14,6 +18,7 @@ from bench.figures import Measured, Table
 from bench.size import Size
 
 SAMPLES_PER_SECOND = 250
+ATTACH_SECONDS = 0.5  # until py-spy has found its way in
 TOP = 12  # functions of each
 SHARE_MIN = 0.01  # of a package, where it has the most
 _FRAME = re.compile(r"(.+) \((.+?)(:\d+)?\)$")
@@ -24,70 +29,75 @@ def run(size: Size) -> Measured:
     spy = shutil.which("py-spy") or shutil.which(str(Path(sys.executable).parent / "py-spy"))
     if spy is None:
         raise parts.Failed("there is no py-spy on PATH: pip install py-spy")
-    count = 2 * size.frames  # so that it has not ended before the last sample
+    count = 2 * size.frames
     found = {
-        "connector": connector(spy, count, size.seconds),
-        "archiver": archiver(spy, count, size.seconds),
-        "rollup": rolling(spy, 2 * count, size.seconds),
+        "connector": connector(spy, count),
+        "archiver": archiver(spy, count),
+        "rollup": rolling(spy, 2 * count),
     }
     return Measured(tables=[by_package(found), *(by_function(name, counts) for name, counts in found.items())])
 
 
-def connector(spy: str, count: int, seconds: float) -> Counter[str]:
+def connector(spy: str, count: int) -> Counter[str]:
+    """From the first frame to the last acknowledgement."""
     frames = corpus.make(chain.BODY_FRAMES, chain.MARKETS)
     with parts.scratch() as folder, parts.Blaster(folder, frames) as blaster, parts.Nats(folder) as server:
         config = parts.configure(folder, server, blaster, frames.symbols)
-        with parts.Connector(folder, config, blaster) as running:
+        with parts.Connector(folder, config, blaster) as running, sampled(spy, running, folder) as found:
             blaster.send(count)
-            return sampled(spy, running, folder, seconds)
+            parts.until(lambda: running.caught_up(blaster.opening + count), "all is acknowledged")
+    return found
 
 
-def archiver(spy: str, count: int, seconds: float) -> Counter[str]:
+def archiver(spy: str, count: int) -> Counter[str]:
+    """From soon after it began with a full stream, until all of it is committed."""
     with parts.scratch() as folder, parts.Nats(folder) as server:
         uvloop.run(archive.fill(server.url, count))
         config = parts.configure(folder, server, None, ["unused"])
         with parts.Service("archiver", folder, config) as running:
             parts.until(lambda: running.ready, "the archiver is ready", 20, 0.002)
-            return sampled(spy, running, folder, seconds)
+            with sampled(spy, running, folder) as found:
+                parts.until(lambda: archived(running.status, count), "all is archived")
+    return found
 
 
-def rolling(spy: str, count: int, seconds: float) -> Counter[str]:
+def archived(status: dict[str, Any], count: int) -> bool:
+    return status.get("archived", 0) >= count and not status["buffered_bytes"]
+
+
+def rolling(spy: str, count: int) -> Counter[str]:
+    """On one thread, without the start of its processes."""
     with parts.scratch() as folder:
         rollup.make_day(folder / "archive", rollup.DATE, count, rollup.HOURS)
         rollup.make_day(folder / "archive", rollup.SMALL_DATE, 100, rollup.HOURS)
         command = [sys.executable, "-m", "bench.rollup", "ours", str(folder), str(folder / "lake"), "1"]
         with parts.Part("rollup", command, folder) as part:
             part.told("ready")
-            part.order("go")
-            return sampled(spy, part, folder, seconds, "--subprocesses")
+            with sampled(spy, part, folder, "--subprocesses") as found:
+                part.order("go")
+                part.told("done")
+    return found
 
 
-def sampled(spy: str, part: parts.Part, folder: Path, seconds: float, *options: str) -> Counter[str]:
-    """How often each function was the one running."""
+@contextlib.contextmanager
+def sampled(spy: str, part: parts.Part, folder: Path, *options: str) -> Iterator[Counter[str]]:
+    """How often each function was the one running, known afterwards."""
     path = folder / "samples"
-    command = [
-        spy,
-        "record",
-        "--nonblocking",
-        "--format",
-        "raw",
-        "--output",
-        str(path),
-        "--pid",
-        str(part.pid),
-        *options,
-    ]
-    command += ["--rate", str(SAMPLES_PER_SECOND), "--duration", str(max(1, round(seconds)))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
-    if done.returncode or not path.exists():
-        raise parts.Failed(f"py-spy cannot look at {part.name}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    command = [spy, "record", "--nonblocking", "--format", "raw", "--output", str(path), "--pid", str(part.pid)]
+    command += ["--rate", str(SAMPLES_PER_SECOND), "--duration", "unlimited", *options]
     found: Counter[str] = Counter()
+    with parts.Part("py-spy", command, folder) as sampling:
+        time.sleep(ATTACH_SECONDS)
+        yield found
+        sampling.process.send_signal(signal.SIGINT)
+        sampling.process.wait(20)
+        if not path.exists():
+            raise parts.Failed(f"py-spy cannot look at {part.name}: {sampling.last_words()}")
     for line in path.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
         running = function(stack.split(";")[-1])
         if running and not any(f"({waiting}" in running for waiting in _WAITING):
             found[running] += int(count)
-    return found
 
 
 def function(frame: str) -> str:

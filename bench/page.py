@@ -8,16 +8,17 @@ from bench.figures import Figures, Row, Table, number
 INTRO = """\
 # Benchmarks
 
-Made by `make bench`, never by hand. Each row is a ratio between ssmd and a peer, or a limit (what the machine does if
-one leaves out all that ssmd adds), measured in the same run on the same input: both in turn, several rounds, each in
-processes of their own. The ratio is the median of the rounds, its range stands beside it; above 1 ssmd is the better
-one. All that is promised about durability is included: the journal's syncs, the archive's, the rollup's.
+Written by `make bench`; what a person says about it is in `docs/bench/reading.md`. Each row is a ratio between ssmd
+and a peer, or a limit (what the machine does if one leaves out all that ssmd adds), measured in the same run on the
+same input: both in turn, several rounds, each in processes of their own. The ratio is the median of the rounds, its
+range stands beside it; above 1 ssmd is the better one. All that is promised about durability is included: the syncs of
+journal, archive and lake.
 
-`make bench` takes about a quarter of an hour on two cores; `python -m bench NAME …` measures only some subjects (their
-names are in the table), `make bench-memory` watches memory for half an hour, `make bench-peers` installs cryptofeed,
-apart from ssmd. The frames are made up by the Kalshi simulator from a fixed seed ({frames}).
+`make bench` takes about a quarter of an hour on two cores; `python -m bench SUBJECT …` measures only some subjects,
+`make bench-memory` watches memory for half an hour, `make bench-peers` installs cryptofeed, apart from ssmd. The
+frames are made up by the Kalshi simulator from a fixed seed: 55 % book deltas, 43 % tickers, 2 % trades, of 314 bytes
+on average.
 """
-FRAMES = "314 bytes on average: 55 % book deltas, 43 % tickers, 2 % trades"
 PICTURES = {
     "throughput": "Frames per core-second: how many frames one core of the measured process handles in a second.",
     "latency": "From right before the venue's socket write until another process has the frame from NATS.",
@@ -31,7 +32,8 @@ HEADER = ["subject", "what", "unit", "ssmd", "beside", "peer", "ratio", "target"
 
 def page(figures: Figures, before: Figures | None, reading: str) -> str:
     """All of it. `reading` is what a person has to say about it."""
-    told = [INTRO.format(frames=FRAMES), f"Measured on: {figures.machine}.\n"]
+    minutes = sum(found.seconds for found in figures.subjects.values()) / 60
+    told = [INTRO, f"Measured on: {figures.machine}; in {minutes:.0f} minutes.\n"]
     lines = [line(name, row) for name, found in figures.subjects.items() for row in found.rows]
     told += ["## Figures\n", markdown(HEADER, lines)]
     curves = {curve.picture for found in figures.subjects.values() for curve in found.curves}
