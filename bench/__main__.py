@@ -12,7 +12,7 @@ from rich.table import Table
 from bench import figures, page, parts, pictures
 from bench.figures import Measured
 from bench.size import QUICK, Size
-from bench.subjects import SUBJECTS, apart
+from bench.subjects import MEMORY_LONG, SUBJECTS, apart
 
 KEPT = parts.ROOT / "docs/bench"
 
@@ -21,7 +21,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure ssmd beside its peers.")
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"what to measure: {', '.join(SUBJECTS)}")
     parser.add_argument("--quick", action="store_true", help="just enough to see that it works")
-    parser.add_argument("--minutes", type=float, help="how long memory is watched")
+    parser.add_argument(
+        "--minutes", type=float, help="how long memory is watched; 10 or more are kept beside the usual"
+    )
     parser.add_argument("--page-only", action="store_true", help="only write the page, from the figures kept")
     parser.add_argument("--kept", type=Path, default=KEPT, metavar="DIR", help="figures and pictures (docs/bench)")
     parser.add_argument("--page", type=Path, default=parts.ROOT / "BENCHMARKS.md", metavar="FILE")
@@ -41,15 +43,18 @@ def main() -> None:
 def measure(names: list[str], size: Size, kept: Path, path: Path) -> None:
     """Measure these; what was measured of the others on this machine stays in the page."""
     found = figures.kept(kept / "results.json")
+    measured = {}
     for name in names:
         sys.stderr.write(f"measuring {name} …\n")
         began = time.monotonic()
-        found.subjects[name] = apart(name, SUBJECTS[name], size)
-        found.subjects[name].seconds = round(time.monotonic() - began, 1)
-    found.subjects = {name: found.subjects[name] for name in SUBJECTS if name in found.subjects}
+        key = MEMORY_LONG if name == "memory" and size.long else name
+        measured[key] = apart(name, SUBJECTS[name], size)
+        measured[key].seconds = round(time.monotonic() - began, 1)
+    together = found.subjects | measured
+    found.subjects = {name: together[name] for name in (*SUBJECTS, MEMORY_LONG) if name in together}
     figures.save(kept / "results.json", found)
     write(found, kept, path)
-    show({name: found.subjects[name] for name in names})
+    show(measured)
 
 
 def write(found: figures.Figures, kept: Path, path: Path) -> None:

@@ -45,4 +45,5 @@ def run(size: Size) -> Measured:
             )
         )
     step = max(1, len(times) // POINTS_MAX)
-    return Measured(rows, [Curve("memory", name, times[::step], found[::step]) for name, found in samples.items()])
+    picture = "memory-long" if size.long else "memory"
+    return Measured(rows, [Curve(picture, name, times[::step], found[::step]) for name, found in samples.items()])

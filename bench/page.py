@@ -25,6 +25,7 @@ PICTURES = {
     "load": "What a frame costs in CPU while more of them come.",
     "symbols": "What a frame costs in CPU while the frames are about more instruments.",
     "memory": "Resident memory while 5,000 frames flow each second.",
+    "memory-long": "The same for longer.",
     "rollup": "Archived frames turned into rows of Parquet.",
 }
 HEADER = ["subject", "what", "unit", "ssmd", "beside", "peer", "ratio", "target", ""]

@@ -86,4 +86,5 @@ _DRAWN: dict[str, Callable[[Axes, list[Curve]], None]] = {
     "load": lambda axes, curves: lines(axes, curves, "frames/s", _CPU, log=True),
     "symbols": lambda axes, curves: lines(axes, curves, "symbols", _CPU, log=True),
     "memory": lambda axes, curves: lines(axes, curves, "minutes", "MB resident", log=False),
+    "memory-long": lambda axes, curves: lines(axes, curves, "minutes", "MB resident", log=False),
 }

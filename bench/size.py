@@ -18,5 +18,10 @@ class Size:
     markets: tuple[int, ...] = (10, 100, 1_000, 10_000)
     rates: tuple[int, ...] = (5_000, 10_000, 20_000, 40_000)
 
+    @property
+    def long(self) -> bool:
+        """Whether memory is watched for so long that it is to be kept beside the usual few minutes."""
+        return self.minutes >= 10
+
 
 QUICK = Size(rounds=1, frames=6_000, seconds=0.5, minutes=0.1, rows=100_000, markets=(10, 100), rates=(1_000, 2_000))

@@ -33,6 +33,7 @@ SUBJECTS = {
     "startup": Subject("bench.startup", "run", 90),
     "hotspots": Subject("bench.hotspots", "run", 90),
 }
+MEMORY_LONG = "memory-long"  # in the page beside the usual few minutes
 
 
 def apart(name: str, subject: Subject, size: Size) -> Measured:
