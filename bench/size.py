@@ -12,7 +12,7 @@ class Size:
 
     rounds: int = 3
     frames: int = 100_000
-    seconds: float = 3.0
+    seconds: float = 2.0
     minutes: float = 2.5
     rows: int = 50_000_000
     markets: tuple[int, ...] = (10, 100, 1_000, 10_000)

@@ -66,4 +66,4 @@ def within(name: str, subject: Subject, size: Size, answer: Connection) -> None:
 
 
 def failed(name: str, why: str) -> Measured:
-    return Measured([Row(name, "", failed=why)])
+    return Measured([Row(name, "", failed=why.replace(f"{parts.ROOT}/", ""))])
