@@ -38,10 +38,6 @@ test: check ## check, then every test against the real servers
 chaos: install ## every fault against the real parts, 20 minutes; writes RELIABILITY.md
 	SSMD_CHAOS=full $(BIN)/pytest tests/chaos
 
-.PHONY: chaos-short
-chaos-short: install ## a few minutes' share of it
-	SSMD_CHAOS=short $(BIN)/pytest tests/chaos
-
 .PHONY: bench
 bench: install ## measure, and print the figures
 	$(BIN)/python -m bench

@@ -43,6 +43,7 @@ ROW_GROUP_ROWS = 128 << 10  # near DuckDB's own 122,880: one row group is one th
 BOOKS_ROW_GROUP_ROWS = 8 << 10  # a row is a whole book
 REASONS_MAX = 100  # distinct reasons counted by name: the answer travels through Temporal and must stay small
 REASON_CHARS_MAX = 200
+UNFIT_SHARE_MAX = 0.01  # of an hour's frames: a few are the venue's garbage, more are a venue that changed
 
 _INT64 = range(-(2**63), 2**63)
 _PLAIN_DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
@@ -140,6 +141,7 @@ def _replay_hour(task: HourTask, board: Board) -> jobs.RolledHour:
             for lines in read_blocks(folder / name, task.read_bytes):
                 read += hour.take(channel, lines, folder / name)
                 board.tell(read)
+        hour.judge()
         spools = hour.spools.items()
         parts = [part for table, rows in spools if (part := _write(task, table, rows, lambda: board.tell(read)))]
     tally = hour.tally
@@ -226,6 +228,8 @@ class _Hour:
         self._ways: dict[str, _Way | None] = {}
         self._schemas = {table: tables.schema(table, task.precision) for table in tables.TABLES}
         self.tally = Tally()
+        self._unfit_count = 0
+        self._unfit_first = ""
         self.spools = {
             table: stack.enter_context(Spool(schema, task.feed, task.lake)) for table, schema in self._schemas.items()
         }
@@ -304,7 +308,7 @@ class _Hour:
                 batches = [(table, self._batch(table, some_rows)) for table, some_rows in rows.items() if some_rows]
                 break
             except columns.UNFIT:
-                found = self._unfit(rows)
+                found = self._unfit(rows, segment.name)
                 if not found:
                     raise
                 refused |= found
@@ -366,18 +370,23 @@ class _Hour:
 
         return events
 
-    def _unfit(self, rows: dict[str, list[_Row]]) -> dict[tuple[str, int], str]:
-        """Frames with a value that is no number at all; a number too fine for the feed raises Permanent."""
+    def _unfit(self, rows: dict[str, list[_Row]], segment: str) -> dict[tuple[str, int], str]:
+        """Frames with a value that no column can hold, and why."""
         reasons: dict[tuple[str, int], str] = {}
         for table, some in rows.items():
             for row in some:
                 for column, kind, value in _numbers(table, row.event):
-                    reason = self._judge(table, column, kind, value, row)
+                    reason = self._judge(
+                        column,
+                        kind,
+                        value,
+                        f"{row.event.symbol} ({table}, frame {row.line.n} of {row.line.conn} in {segment})",
+                    )
                     if reason:
                         reasons[row.line.conn, row.line.n] = reason
         return reasons
 
-    def _judge(self, table: str, column: str, kind: str, value: Any, row: _Row) -> str | None:
+    def _judge(self, column: str, kind: str, value: Any, whose: str) -> str | None:
         if kind == "time":
             return None if value in _INT64 else f"{column} is out of range"
         digits = self._task.precision.price if kind == "price" else self._task.precision.size
@@ -386,12 +395,20 @@ class _Hour:
         except pa.ArrowInvalid:
             if not _PLAIN_DECIMAL.fullmatch(value):
                 return f"{column} is no decimal number"
-            raise Permanent(
-                f"{self._task.feed} {self._task.date}: {column} {value} of {row.event.symbol} ({table}, frame "
-                f"{row.line.n} of {row.line.conn}) does not fit into 18 digits with {digits} decimals: change "
+            self._unfit_count += 1
+            self._unfit_first = self._unfit_first or (
+                f"{column} {value} of {whose} does not fit into 18 digits with {digits} decimals: change "
                 f"precision.{kind} in the feed's YAML ({self._task.feed}.yaml), then roll the day up again"
-            ) from None
+            )
+            return f"{column} does not fit into 18 digits with {digits} decimals"
         return None
+
+    def judge(self) -> None:
+        """Raise Permanent if so many values did not fit that the feed's precision must be wrong."""
+        if self._unfit_count > UNFIT_SHARE_MAX * self.tally.frames:
+            raise Permanent(
+                f"{self._task.feed} {self._task.date}: {self._unfit_first} ({self._unfit_count} such values)"
+            )
 
 
 def second_chance(venue: Venue, grammar: EventGrammar, line: frames.Line) -> tuple[str, Sequence[Event]]:

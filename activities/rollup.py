@@ -4,6 +4,7 @@ import datetime
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from temporalio import activity
 
 from activities.processes import Processes
@@ -44,6 +45,7 @@ class Rollup:
     def publish_day(self, day: jobs.Sealed, hours: list[jobs.RolledHour]) -> jobs.RolledUp:
         """Check that the hours hold all of the day's frames and files, then replace the lake's manifest of the day."""
         manifest = self._manifest(day.feed, day.date, day.revision)
+        precision = config.load_feed(day.feed).precision
         hours = sorted(hours, key=lambda h: h.hour)
         frames = sum(h.frames for h in hours)
         if frames != manifest.frames:
@@ -58,7 +60,7 @@ class Rollup:
         parts = sorted((part for hour in hours for part in hour.parts), key=lambda part: part.path)
         for i, part in enumerate(parts):
             activity.heartbeat(jobs.Progress(f"publishing {day.feed} {day.date}", i, len(parts)))
-            _read_back(self._places.lake / part.path, part)
+            _read_back(self._places.lake / part.path, part, precision)
         lake_day = tables.LakeDay(
             feed=day.feed,
             date=day.date,
@@ -72,6 +74,7 @@ class Rollup:
             events=dict(sorted(events.items())),
             software=__version__,
             coverage=_coverage(manifest),
+            precision=(precision.price, precision.size),
         )
         path = tables.save_day(self._places.lake, lake_day)
         return jobs.RolledUp(
@@ -102,9 +105,11 @@ def _coverage(manifest: archive.Manifest) -> list[tables.Covered]:
     ]
 
 
-def _read_back(path: Path, part: jobs.Part) -> None:
+def _read_back(path: Path, part: jobs.Part, precision: config.Precision) -> None:
     if not path.exists() or archive.sha256_of(path) != part.sha256:
         raise Permanent(f"{path} is not what was written there: roll the day up again, and check the disk")
+    if not pq.read_schema(path).equals(tables.schema(part.table, precision)):
+        raise Permanent(f"{path} was made with another precision than the feed's YAML has now: roll the day up again")
 
 
 def _day_start_ns(date: str) -> int:

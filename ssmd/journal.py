@@ -39,6 +39,7 @@ class Segment:
     path: Path
     bytes: int = 0
     ranges: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    venue: bool = False  # there are frames of the venue's in it, not our own rows alone
 
     @property
     def number(self) -> int:
@@ -161,6 +162,7 @@ class Journal:
             else:
                 found.open_gaps.pop(gap.gap, None)
         else:
+            segment.venue = True
             found.heard = max(found.heard, line.ts_recv)
             found.venue_crc32 = zlib.crc32(line.wire())
 
@@ -178,8 +180,11 @@ class Journal:
     def segments(self) -> int:
         return len(self._segments)
 
-    def append(self, conn: str, first: int, last: int, lines: Iterable[bytes]) -> None:
-        """Hand a batch of encoded lines, the frames `first`..`last` of one connection, to the kernel."""
+    def append(self, conn: str, first: int, last: int, lines: Iterable[bytes], *, venue: bool = True) -> None:
+        """Hand a batch of encoded lines, the frames `first`..`last` of one connection, to the kernel.
+
+        `venue`: some of them are the venue's, not our own rows alone.
+        """
         data = b"".join(lines)
         appender = self._appender
         if appender is None or self._segments[-1].bytes >= self._segment_bytes:
@@ -189,6 +194,7 @@ class Journal:
         segment.bytes += len(data)
         self._total_bytes += len(data)
         segment.note(conn, first, last)
+        segment.venue |= venue
 
     def _next_segment(self) -> durable.Appender:
         number = self._segments[-1].number + 1 if self._segments else 1
@@ -216,11 +222,13 @@ class Journal:
     def confirm(self, archived: Callable[[str, int, int], bool]) -> int:
         """Remove the oldest segments whose frames the archive has; return how many went.
 
-        `archived(conn, first, last)` says whether all of these frames are safe. The newest segment stays: the
-        next start learns from it which connection was the last, and where it ended.
+        `archived(conn, first, last)` says whether all of these frames are safe. The newest segment stays, and that
+        with the venue's latest frame: the next start learns from them which connection was the last, and until when
+        the venue was heard on it.
         """
         gone = 0
-        while len(self._segments) > 1:
+        heard = next((s for s in reversed(self._segments) if s.venue), None)
+        while len(self._segments) > 1 and self._segments[0] is not heard:
             segment = self._segments[0]
             if not all(archived(conn, a, b) for conn, known in segment.ranges.items() for a, b in known):
                 break

@@ -131,6 +131,7 @@ class LakeDay(msgspec.Struct, frozen=True):
     format: int = FORMAT
     software: str = ""
     coverage: list[Covered] = []
+    precision: tuple[int, int] | None = None  # decimals of prices and sizes in all files; None in old manifests
 
 
 def load_day(path: Path) -> LakeDay:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 
-from services.archiver.store import Store
+from services.archiver.store import Key, Store
 from ssmd import broker, config, durable, frames, subjects
 from ssmd.archive import Manifest, Ranges
 from ssmd.clock import SECOND_NS
@@ -113,7 +114,7 @@ class Archiver:
                     await self._catch_up()
             except (TimeoutError, NatsError, APIError) as e:
                 self._log.warning("stopping before the end of the stream; the next start goes on", reason=str(e))
-            await self._commit(finish=self._store.of_day(None))
+            await self._commit(finish=lambda: self._store.of_day(None))
         finally:
             for task in tasks:
                 task.cancel()
@@ -235,7 +236,7 @@ class Archiver:
         self._store.add(int(seq), *route, msg.data)
 
     def _nats_back(self) -> None:
-        self._requests = {n: (0.0, left) for n, (_, left) in self._requests.items()}  # lost with the connection
+        self._consumer_gone = True  # what was on its way to the old connection is lost, and a consumer may be, too
 
     async def _catch_up(self) -> None:
         """Wait until everything the stream holds now has been taken."""
@@ -253,14 +254,20 @@ class Archiver:
             except TimeoutError:
                 pass
             self._commit_now.clear()
-            rotate_ns = int(self._pace.rotate_seconds * SECOND_NS)
-            await self._commit(finish=self._store.due(time.time_ns(), rotate_ns, self._pace.rotate_bytes))
+            await self._commit(finish=self._due)
 
-    async def _commit(self, finish: list[tuple[str, str]], seal: list[str] | None = None) -> dict[str, Manifest]:
+    def _due(self) -> list[Key]:
+        rotate_ns = int(self._pace.rotate_seconds * SECOND_NS)
+        return self._store.due(time.time_ns(), rotate_ns, self._pace.rotate_bytes)
+
+    async def _commit(
+        self, finish: Callable[[], list[Key]] | None = None, seal: Sequence[str] = ()
+    ) -> dict[str, Manifest]:
+        """Make what is buffered durable; `finish` is asked at that moment, as frames come while we wait our turn."""
         async with self._commit_lock:
             if self._failed.done():  # what a failed commit took is nowhere: nothing may be written after it
                 self._failed.result()
-            commit = self._store.begin(finish, seal or [])
+            commit = self._store.begin(finish() if finish is not None else (), seal)
             if commit is None:
                 return {}
             try:
@@ -287,7 +294,7 @@ class Archiver:
 
     async def _on_archived_get(self, msg: Msg) -> None:
         """A connector has started: commit, then say all that is safe."""
-        await self._commit([])
+        await self._commit()
         await msg.respond(msgspec.json.encode(self._store.committed()))
 
     # --------------------------------------------------------------------------------------------- housekeeping
@@ -307,7 +314,7 @@ class Archiver:
             if self._pending == 0 and not self._asking():
                 over = self._store.over(time.time_ns(), int(SEAL_GRACE_SECONDS * SECOND_NS))
                 if over:
-                    await self._commit([], seal=over)
+                    await self._commit(seal=over)
             if now - purged > PURGE_SECONDS:
                 purged = now
                 self._store.forget(time.time_ns())
@@ -385,7 +392,7 @@ class Archiver:
         try:
             date = msgspec.json.decode(msg.data, type=SealRequest).date
             await self._catch_up()
-            manifest = (await self._commit([], seal=[date])).get(date)
+            manifest = (await self._commit(seal=[date])).get(date)
             if manifest is None or not manifest.segments:
                 answer: dict[str, object] = {"error": f"{self._feed} has no frames of {date}"}
             else:

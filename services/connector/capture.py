@@ -137,7 +137,7 @@ class Capture:
         for channel, body in rows:
             n += 1
             self._own(lines, records, channel, frames.message(now_ns, connection.conn_bytes, n, body))
-        self._write(connection, n, lines, records)
+        self._write(connection, n, lines, records, venue=False)
 
     def _own(self, lines: list[bytes], records: list[Record], channel: str, msg: bytes) -> None:
         subject, subject_bytes = self._subject(Received(channel, None))
@@ -154,9 +154,11 @@ class Capture:
             made = self._subjects[key] = (subject, subject.encode())
         return made
 
-    def _write(self, connection: Connection, n: int, lines: Sequence[bytes], records: Sequence[Record]) -> None:
+    def _write(
+        self, connection: Connection, n: int, lines: Sequence[bytes], records: Sequence[Record], *, venue: bool = True
+    ) -> None:
         position = self._journal.end()
-        self._journal.append(connection.conn, connection.n + 1, n, lines)
+        self._journal.append(connection.conn, connection.n + 1, n, lines, venue=venue)
         connection.n = n
         self.dirty = True
         self._put(position, records)

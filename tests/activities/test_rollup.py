@@ -185,6 +185,16 @@ def test_a_value_finer_than_the_feed_keeps_is_refused_not_rounded(tmp_path: Path
     assert not (tmp_path / "lake" / tables.manifest_path(FEED, DATE)).exists()
 
 
+def test_one_absurd_value_among_many_is_quarantined_and_holds_nobody_up(tmp_path: Path, processes: Processes) -> None:
+    day = ArchivedDay().at(1)
+    for _ in range(150):
+        day = day.delta(GOLD, "yes", "0.5100", "1.00")
+    day.delta(GOLD, "yes", "0.5100", "1.1844674407370955161600").write(tmp_path / "archive")
+    rolled = roll_up(tmp_path, processes)
+    assert rolled.rows == {"book_deltas": 150}
+    assert rolled.quarantined == {"change does not fit into 18 digits with 2 decimals": 1}
+
+
 def test_digits_that_say_nothing_are_no_reason_to_refuse(tmp_path: Path, processes: Processes) -> None:
     """The control: 1.0010 with two decimals is finer, 1.1000 is not."""
     ArchivedDay().at(1).delta(GOLD, "yes", "0.51000000", "1.1000").write(tmp_path / "archive")

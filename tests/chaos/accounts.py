@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import json
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,7 +161,7 @@ def account(truth: Path, archive: Path, *, without_ledger: bool = False) -> Acco
         numbers = Counter(line.n for whose in lines.values() for line in whose)
         sum_.duplicated += sum(count - 1 for count in numbers.values())
         sum_.holes += max(numbers, default=0) - len(numbers)
-        here = sorted(lines["venue"], key=lambda line: line.n)
+        here = sorted({line.n: line for line in lines["venue"]}.values(), key=lambda line: line.n)
         sum_.sent += len(sent.get(conn, ()))
         sum_.archived += len(here)
         lost, altered = _missing(sent.get(conn, []), here)
@@ -179,15 +180,18 @@ def _missing(sent: list[_Line], here: list[_Line]) -> tuple[list[tuple[_Line, in
 
     A connection keeps its order: what was sent after a frame cannot have come before it.
     """
+    where: dict[bytes, list[int]] = defaultdict(list)
+    for i, line in enumerate(sent):
+        where[line.print].append(i)
     lost: list[tuple[_Line, int]] = []
     k = altered = last_ts = 0
     for line in here:
-        j = k
-        while j < len(sent) and sent[j].print != line.print:
-            j += 1
-        if j == len(sent):
+        places = where.get(line.print, [])
+        next_one = bisect_left(places, k)
+        if next_one == len(places):
             altered += 1
             continue
+        j = places[next_one]
         lost += [(missing, max(missing.ts, last_ts)) for missing in sent[k:j]]
         k, last_ts = j + 1, line.ts
     return lost + [(missing, max(missing.ts, last_ts)) for missing in sent[k:]], altered

@@ -1,8 +1,7 @@
 """Chaos: seeded faults against the real parts, each run compared with the simulator's log of what it sent.
 
-`make test` runs what is deterministic, `SSMD_CHAOS=short` a short share of the rest, `SSMD_CHAOS=full` all of it (and
-writes RELIABILITY.md). `SSMD_CHAOS_SEED` repeats a
-run.
+`make test` runs a short share, `make chaos` (SSMD_CHAOS=full) all of it, and writes RELIABILITY.md. `SSMD_CHAOS_SEED`
+repeats a run.
 """
 
 import os
@@ -16,27 +15,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = os.environ.get("SSMD_CHAOS") == "full"
-# These break real processes, links and disks against the clock: minutes long, and at the mercy of a busy machine.
-REAL_FAULTS = {
-    "test_broken_networks.py",
-    "test_full_disks.py",
-    "test_killed_and_stopped_processes.py",
-    "test_power_loss.py",
-    "test_venue_faults.py",
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without SSMD_CHAOS only what is deterministic runs: simulation, bit flips, bad input, clocks."""
-    if "SSMD_CHAOS" not in os.environ:
-        left_out = pytest.mark.skip(
-            reason="real faults run with SSMD_CHAOS=short or full: make chaos-short, make chaos"
-        )
-        for item in items:
-            if item.path.name in REAL_FAULTS:
-                item.add_marker(left_out)
-
-
 _RESULTS = pytest.StashKey[list[tuple[str, str, str, str, str]]]()
 
 

@@ -21,13 +21,18 @@ PARTS = ("connector", "archiver", "nats")
 
 
 def forced(notes: list[str]) -> set[tuple[str, int]]:
-    """The (conn, n) in the journal's files, as far as the completed syncs reach."""
+    """The (conn, n) in the journal's files, as far as the completed syncs reach.
+
+    A file that is gone was archived whole; what was sent with it is compared with the archive all the same.
+    """
     ends: dict[Path, int] = {}
     for note in notes:
         _, path, size = note.split()
         ends[Path(path)] = max(ends.get(Path(path), 0), int(size))
     found = set()
     for path, end in ends.items():
+        if not path.exists():
+            continue
         for line in path.read_bytes()[:end].split(b"\n")[:-1]:
             message = json.loads(line.split(b" ", 2)[2])
             found.add((message["conn"], message["n"]))

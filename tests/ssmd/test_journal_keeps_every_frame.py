@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmd import frames, journal, subjects
-from ssmd.events import Session
+from ssmd.events import Gap, Session
 
 SUBJECT = subjects.frame("local", "kalshi", "trade", "A").encode()
 
@@ -95,6 +95,19 @@ def test_only_confirmed_segments_go_and_the_newest_stays(tmp_path: Path) -> None
     assert set(range(11, 31)) <= set(numbers(j))
     j.confirm(lambda conn, first, last: True)
     assert j.segments == 1 < before
+
+
+def test_when_the_venue_was_heard_last_is_known_after_all_of_it_is_archived(tmp_path: Path) -> None:
+    """A start must let its gap begin there, not at our own rows, which go on while a connection is dead."""
+    j = filled(tmp_path)
+    gap = subjects.frame("local", "kalshi", frames.GAP, None).encode()
+    own = journal.msgspec.json.encode(Gap("g", "kalshi", "c", [], 1, 2, "parse", "1 frame"))
+    for n in range(31, 40):
+        j.append("c", n, n, [line("c", n, gap, own)], venue=False)
+    j.confirm(lambda conn, first, last: True)
+    j.close()
+    found = journal.Journal(tmp_path).recover()
+    assert (found.heard, found.ts_recv) == (1030, 1039)
 
 
 def test_recovery_tells_how_the_last_run_ended(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class Proof:
         if power:
             self.power_lost()
         now = world.scheduler.now
-        late = SYNC_SECONDS + 2 * loop.thread_seconds[1] + 0.02
+        late = SYNC_SECONDS + 3 * loop.thread_seconds[1] + 0.02  # one sync that began before it, and its own
         synced = min(now, loop.stopped_from if loop.stopped_until > now - late else now) - late
         for sent in world.exchange.sent[self._judged :]:
             if sent.taken_at is None:
