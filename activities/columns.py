@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 UNFIT = (pa.ArrowException, OverflowError)
-_SHORTEST_TIME = len("2026-08-11T00:00:00Z")
+_SHORTEST_TIME = pa.scalar(len("2026-08-11T00:00:00Z"), pa.int32())
 _MICROSECONDS = pa.timestamp("us", "UTC")
 _NANOSECONDS = pa.scalar(1000, pa.int64())
 
 
 def batch(
     schema: pa.Schema,
-    ts_recv: Sequence[int],
+    ts_recv: Any,
     conn: Sequence[str],
     n: Sequence[int],
     values: Mapping[str, Sequence[Any]],
@@ -27,11 +27,11 @@ def batch(
 ) -> pa.RecordBatch:
     """Rows of a table but for its feed, in the table's order of columns.
 
-    `ts_recv`, `conn` and `n` are the frames'; a frame has as many rows as `counts` says, or one each. A column that
+    `ts_recv` (an int64 array), `conn` and `n` are the frames'; a frame has as many rows as `counts` says, or one each. A column that
     `values` does not have is null. With `plain` any decimal but a plain one is unfit.
     """
     made: dict[str, Any] = {
-        "ts_recv": pa.array(ts_recv, pa.int64()),
+        "ts_recv": ts_recv,
         "conn": pa.array(conn, pa.string()),
         "n": pa.array(n, pa.int64()),
     }
@@ -69,9 +69,10 @@ def _decimals(fields: "list[pa.Field[Any]]", values: Mapping[str, Sequence[str |
     for kind in {f.type for f in fields}:
         names = [f.name for f in fields if f.type == kind]
         texts: Any = pa.array(list(chain.from_iterable(values[name] for name in names)), pa.string())
-        if plain and not _all_plain(texts):
+        texts = texts.dictionary_encode()  # prices repeat, and many sizes
+        if plain and not _all_plain(texts.dictionary):
             raise pa.ArrowInvalid("a number is no plain decimal")
-        numbers, start = texts.cast(kind), 0
+        numbers, start = texts.dictionary.cast(kind).take(texts.indices), 0
         for name in names:
             made[name] = numbers.slice(start, len(values[name]))
             start += len(values[name])
@@ -91,8 +92,8 @@ def _all_plain(texts: Any) -> bool:
     data = texts.buffers()[2]
     if data is not None and bytes(data).translate(None, b"-.0123456789"):
         return False
-    odd = (pc.starts_with(texts, "."), pc.starts_with(texts, "-."), pc.ends_with(texts, "."))
-    return not any(pc.any(some).as_py() for some in odd)
+    odd: Any = (pc.starts_with(texts, "."), pc.starts_with(texts, "-."), pc.ends_with(texts, "."))
+    return not any(some.true_count for some in odd)
 
 
 def _times(values: Sequence[int | str | None]) -> Any:
@@ -101,7 +102,8 @@ def _times(values: Sequence[int | str | None]) -> Any:
         return pa.array(values, pa.int64())
     texts: Any = pa.array(values, pa.string())
     # Arrow also takes `2026-08-11 00Z` and other zones, which are other text than we were promised.
-    if not pc.all(pc.ends_with(texts, "Z")).as_py() or pc.min(pc.binary_length(texts)).as_py() < _SHORTEST_TIME:
+    good: Any = pc.and_(pc.ends_with(texts, "Z"), pc.greater_equal(pc.binary_length(texts), _SHORTEST_TIME))
+    if good.false_count:
         raise pa.ArrowInvalid("a time is not RFC 3339 in UTC")
     return pc.multiply_checked(texts.cast(_MICROSECONDS).cast(pa.int64()), _NANOSECONDS)
 

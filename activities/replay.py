@@ -12,8 +12,10 @@ import functools
 import hashlib
 import importlib
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Annotated, Any, BinaryIO, NamedTuple, cast
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from isal import igzip
 
@@ -142,8 +145,7 @@ def _replay_hour(task: HourTask, board: Board) -> jobs.RolledHour:
                 read += hour.take(channel, lines, folder / name)
                 board.tell(read)
         hour.judge()
-        spools = hour.spools.items()
-        parts = [part for table, rows in spools if (part := _write(task, table, rows, lambda: board.tell(read)))]
+        parts = _write_all(task, hour.spools, lambda: board.tell(read))
     tally = hour.tally
     tally.settle(where, {part.table: part.rows for part in parts})
     return jobs.RolledHour(
@@ -225,6 +227,7 @@ class _Hour:
         self._venue = venue
         self._grammar = venue.events(task.date)
         self._start = task.day_start_ns + task.hour * HOUR_NS
+        self._end = self._start + HOUR_NS
         self._ways: dict[str, _Way | None] = {}
         self._schemas = {table: tables.schema(table, task.precision) for table in tables.TABLES}
         self.tally = Tally()
@@ -264,11 +267,16 @@ class _Hour:
 
     def _at_once(self, way: "_Way", raw: bytes) -> int | None:
         """How many lines they are; None, and nothing is done, if any of them is out of the ordinary."""
+        if raw.isspace():
+            return 0
         try:
-            lines = way.decode(raw)
-            some, times = self._of_this_hour(lines)
-            if not some:
-                return len(lines)
+            lines = some = way.decode(raw)
+            times: Any = pa.array([line.ts_recv for line in lines], pa.int64())
+            if not self._start <= pc.min(times).as_py() <= pc.max(times).as_py() < self._end:
+                some = self._of_this_hour(lines)
+                times = pa.array([line.ts_recv for line in some], pa.int64())
+                if not some:
+                    return len(lines)
             values, counts = way.columns([line.frame for line in some])
             rows = columns.batch(
                 self._schemas[way.table],
@@ -286,21 +294,15 @@ class _Hour:
         self._append(way.table, rows)
         return len(lines)
 
-    def _of_this_hour(self, lines: list[Any]) -> tuple[list[Any], list[int]]:
-        """Those lines, and when they were received; most segments lie within an hour."""
-        times = [line.ts_recv for line in lines]
-        end = self._start + HOUR_NS
-        if times and self._start <= min(times) and max(times) < end:
-            return lines, times
-        some = [line for line in lines if self._start <= line.ts_recv < end]
-        return some, [line.ts_recv for line in some]
+    def _of_this_hour(self, lines: list[Any]) -> list[Any]:
+        return [line for line in lines if self._start <= line.ts_recv < self._end]
 
     # ------------------------------------------------------------------------------------------- one by one
 
     def _one_by_one(self, channel: str, raw: bytes, segment: Path) -> int:
         with _damage_told(segment):
             lines = frames.parse_lines(raw)
-        some, _ = self._of_this_hour(lines)
+        some = self._of_this_hour(lines)
         refused: dict[tuple[str, int], str] = {}
         while True:
             tally, rows = self._replay(channel, some, refused, segment)
@@ -320,7 +322,7 @@ class _Hour:
     def _batch(self, table: str, rows: list[_Row]) -> pa.RecordBatch:
         return columns.batch(
             self._schemas[table],
-            [row.line.ts_recv for row in rows],
+            pa.array([row.line.ts_recv for row in rows], pa.int64()),
             [row.line.conn for row in rows],
             [row.line.n for row in rows],
             _values(table, self._schemas[table].names, rows),
@@ -489,11 +491,22 @@ _DELTAS = ("ts_recv", "ts_event", "n", "item", "ts_start", "ts_end")
 _PLAIN = ("trade_id", "detail", "evidence", *sorted(_SIZES))  # hardly a value twice
 
 
-def _write(task: HourTask, table: str, spool: Spool, look: Callable[[], None]) -> jobs.Part | None:
+def _write_all(task: HourTask, spools: dict[str, Spool], look: Callable[[], None]) -> list[jobs.Part]:
+    """Write the tables one after the other, but do not wait for the disk in between."""
+    working = threading.Lock()
+    with ThreadPoolExecutor(len(spools), "write") as threads:
+        parts = threads.map(lambda table: _write(task, table, spools[table], working, look), spools)
+    return [part for part in parts if part is not None]
+
+
+def _write(
+    task: HourTask, table: str, spool: Spool, working: threading.Lock, look: Callable[[], None]
+) -> jobs.Part | None:
     """Write one table's file; None if it has no rows."""
     rows_max = BOOKS_ROW_GROUP_ROWS if table == "book_snapshots" else ROW_GROUP_ROWS
     groups = spool.row_groups(rows_max)
-    first = next(groups, None)
+    with working:
+        first = next(groups, None)
     if first is None:
         return None
     relative = tables.file_path(table, task.feed, task.date, task.hour, task.inputs)
@@ -502,7 +515,7 @@ def _write(task: HourTask, table: str, spool: Spool, look: Callable[[], None]) -
 
     def write(file: BinaryIO) -> None:
         nonlocal rows
-        with pq.ParquetWriter(file, first.schema, **_format(first.schema)) as writer:
+        with working, pq.ParquetWriter(file, first.schema, **_format(first.schema)) as writer:
             for group in chain([first], groups):
                 writer.write_table(group, row_group_size=rows_max)
                 rows += group.num_rows
@@ -523,6 +536,7 @@ def _format(schema: pa.Schema) -> dict[str, Any]:
         "compression_level": 2,  # a tenth quicker than 3, and no larger
         "version": "2.6",
         "write_page_checksum": True,
+        "write_statistics": list(tables.COMMON),  # what queries narrow by
         "store_decimal_as_integer": True,
         "use_dictionary": [n for n in names if n.rpartition(".")[2] not in _DELTAS + _PLAIN],
         "column_encoding": {n: "DELTA_BINARY_PACKED" for n in names if n in _DELTAS},

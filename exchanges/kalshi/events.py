@@ -113,15 +113,13 @@ def _bulk(
 
 def _times(messages: Sequence[Any]) -> Sequence[str | int | None]:
     """`_time_ns` of each; RFC 3339 stays text. Raises Unparsable if some are text and some are not."""
-    times = [m.ts for m in messages]
-    kinds = set(map(type, times))
+    kinds = {type(m.ts) for m in messages}
     if kinds == {str}:
-        return times
+        return [m.ts for m in messages]
     if str in kinds:
         raise Unparsable("times are written in two ways")
-    milliseconds = [m.ts_ms for m in messages]
-    if set(map(type, milliseconds)) == {int}:
-        return [ms * 1_000_000 for ms in milliseconds]
+    if {type(m.ts_ms) for m in messages} == {int}:
+        return [m.ts_ms * 1_000_000 for m in messages]
     return [_time_ns(m) for m in messages]
 
 
@@ -177,7 +175,6 @@ def _quote(price: str | None, size: str | None, nothing: str) -> tuple[str | Non
     return price, None if size is None else _decimal(size)
 
 
-@lru_cache(1 << 14)
 def _traded(number: str | None) -> str | None:
     """A last price or last size of 0 says that there was no trade."""
     return None if number is None or _is_zero(number) else number
@@ -332,8 +329,8 @@ def _tickers_in_dollars(messages: Sequence[_DollarTicker]) -> _Columns:
     _clear_empty(bid, bid_size, "0")
     _clear_empty(ask, ask_size, "1")
     return {
-        "last": [_traded(m.price_dollars or None) for m in messages],
-        "last_size": [_traded(m.last_trade_size_fp or None) for m in messages],
+        "last": _all_traded([m.price_dollars or None for m in messages]),
+        "last_size": _all_traded([m.last_trade_size_fp or None for m in messages]),
         "bid": bid,
         "bid_size": bid_size,
         "ask": ask,
@@ -341,6 +338,12 @@ def _tickers_in_dollars(messages: Sequence[_DollarTicker]) -> _Columns:
         "volume": [m.volume_fp or None for m in messages],
         "open_interest": [m.open_interest_fp or None for m in messages],
     }
+
+
+def _all_traded(numbers: list[str | None]) -> list[str | None]:
+    """`_traded` of each."""
+    zeros = {number for number in set(numbers) if number is not None and _is_zero(number)}
+    return [None if number in zeros else number for number in numbers] if zeros else numbers
 
 
 def _clear_empty(prices: list[str | None], sizes: list[str | None], nothing: str) -> None:
