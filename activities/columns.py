@@ -27,8 +27,8 @@ def batch(
 ) -> pa.RecordBatch:
     """Rows of a table but for its feed, in the table's order of columns.
 
-    `ts_recv` (an int64 array), `conn` and `n` are the frames'; a frame has as many rows as `counts` says, or one each. A column that
-    `values` does not have is null. With `plain` any decimal but a plain one is unfit.
+    `ts_recv` (an int64 array), `conn` and `n` are the frames'; a frame has as many rows as `counts` says, or one each.
+    A column that `values` does not have is null. With `plain` any decimal but a plain one is unfit.
     """
     made: dict[str, Any] = {
         "ts_recv": ts_recv,

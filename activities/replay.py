@@ -5,6 +5,8 @@ by a key that no two rows share, row groups have a fixed size, and nothing in a 
 
 Frames are understood many at once where the grammar has a way to (`BulkGrammar`); whatever does not go that way, for
 any reason, goes frame by frame, which alone decides what is quarantined and why. Both ways give the same rows.
+
+Memory stays bounded: lines are read some MB at a time, and rows wait in spools that write aside what is too much.
 """
 
 import contextlib
@@ -186,7 +188,6 @@ def _damage_told(path: Path) -> Iterator[None]:
 
 
 _Blank = Annotated[str, msgspec.Meta(pattern=r"^[ \t\r\n]*$")]
-_ODD = (Unparsable, msgspec.DecodeError, UnicodeDecodeError, RecursionError, *columns.UNFIT)
 
 
 class _Row(NamedTuple):
@@ -261,8 +262,10 @@ class _Hour:
 
     def _way(self, channel: str) -> "_Way | None":
         if channel not in self._ways:
-            bulk = self._grammar.bulk(channel) if isinstance(self._grammar, BulkGrammar) else None
-            self._ways[channel] = None if bulk is None or self._task.frame_by_frame else _Way(bulk)
+            bulk = None
+            if isinstance(self._grammar, BulkGrammar) and not self._task.frame_by_frame and not channel.startswith("_"):
+                bulk = self._grammar.bulk(channel)
+            self._ways[channel] = None if bulk is None else _Way(bulk)
         return self._ways[channel]
 
     def _at_once(self, way: "_Way", raw: bytes) -> int | None:
@@ -287,7 +290,7 @@ class _Hour:
                 counts,
                 plain=True,
             )
-        except _ODD:
+        except Exception:  # whatever it is: the frame that is to blame is found one by one
             return None
         control = 0 if counts is None else list(counts).count(0)
         self.tally.add(Tally(frames=len(some), with_events=len(some) - control, control=control))
