@@ -18,7 +18,7 @@ from exchanges.binance.markets import MS_NS, Levels, Market
 from exchanges.binance.messages import SHUTDOWN
 from exchanges.binance.product import Product, channel_of, is_for_all, kind_of, stream_name, symbol_of
 from exchanges.binance.signing import KEY_HEADER, hmac_hex, public_key, verified
-from exchanges.port import Answer, Ends, Record, Simulation, Unparsable
+from exchanges.port import Answer, Record, Simulation, Unparsable
 
 SECOND_NS = 1_000_000_000
 LIFE_NS = 24 * 3600 * SECOND_NS
@@ -388,7 +388,7 @@ class BinanceConnection:
         self._opened_ns = 0
         self._pinged_ns = 0
         self._told = False
-        self._slow = False
+        self.ended: tuple[int, str] | None = None
 
     @property
     def subscriptions(self) -> int:
@@ -414,30 +414,32 @@ class BinanceConnection:
 
     def overflow(self) -> Sequence[bytes]:
         """What the venue says is not documented; a client that does not read is cut off."""
-        self._slow = True
+        self.ended = (1008, "too slow")
         return ()
 
     def heartbeat(self, now_ns: int) -> bytes | None:
         self._opened_ns = self._opened_ns or now_ns
-        if self._slow:
-            raise Ends(1008, "too slow")
         if now_ns - self._opened_ns >= self._simulator.life_ns:
-            raise Ends(1001, "its 24 hours are over")
+            self.ended = (1001, "its 24 hours are over")
+            return None
         if self._pinged_ns and now_ns - self._pinged_ns < self._simulator.product.ping_seconds * SECOND_NS:
             return None
         first, self._pinged_ns = not self._pinged_ns, now_ns
         return None if first else str(now_ns // MS_NS).encode()
 
+    def due(self, now_ns: int) -> Sequence[bytes]:
+        return ()
+
     # ----------------------------------------------------------------------------------------------- commands
 
     def received(self, wire: bytes, now_ns: int) -> Sequence[bytes]:
-        """Raises Ends if more come than the venue takes in a second."""
         heard = self._heard_ns
         heard.append(now_ns)
         while heard[0] <= now_ns - SECOND_NS:
             heard.popleft()
         if len(heard) > self._simulator.product.commands_per_second:
-            raise Ends(1008, "Too many requests")
+            self.ended = (1008, "Too many requests")
+            return ()
         number: object = None
         try:
             try:

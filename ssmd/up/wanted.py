@@ -136,6 +136,7 @@ def usual_ports(environment: config.Environment, sources: Sequence[Source]) -> d
     usual |= {telemetry_port(SIMULATOR, s.name): 9101 for s in simulated}
     usual |= {telemetry_port("archiver", s.name): 9111 for s in sources}
     usual |= {telemetry_port("connector", s.name): 9121 for s in sources}
+    usual |= {telemetry_port("normalizer", s.name): 9141 for s in sources}
     return usual | {telemetry_port("worker"): 9131}
 
 
