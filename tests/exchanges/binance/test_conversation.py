@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from exchanges import binance_usdm
 from exchanges.binance import venue
+from exchanges.binance.product import stream_name
 from exchanges.binance_usdm import market as usdm_market
 from exchanges.port import Notice, Venue
 from services.simulator.faults import FaultPlan, Faults, Tongue
@@ -120,30 +121,31 @@ def test_books_are_right_whatever_is_lost_and_however_late_answers_are(seed: int
 
 @pytest.mark.parametrize(("of", "depth"), BOTH)
 def test_every_fault_of_the_venue_is_noticed(of: Venue, depth: str) -> None:
-    """Skips and swaps are gaps of that symbol; what is sent twice is told; nothing else is."""
+    """Skips and swaps are holes in that stream; what is sent twice is told; the books are right in the end."""
     talk = generated(of, (depth, "trade"), markets=3)
     talk.generate(3.0)
     tongue = Tongue(Faults(FaultPlan(7, 40, ("skip", "duplicate", "swap"))))
-    faults: list[tuple[str, str | None, int]] = []
+    faults: list[tuple[str, str, int]] = []
     for _ in range(300):
         talk.now += SECOND // 10
         for record in talk.simulator.generate(talk.now):
-            wires = talk.connection.market(record)
-            symbol = record.symbol
+            name = stream_name(record.symbol or "", record.channel)
 
-            def note(kind: str, symbol: str | None = symbol) -> None:
-                faults.append((kind, symbol, len(talk.notices)))
+            def note(kind: str, name: str = name) -> None:
+                faults.append((kind, name, len(talk.notices)))
 
-            tongue.speak(record, wires, talk.now, talk.deliver, note)
+            tongue.speak(record, talk.connection.market(record), talk.now, talk.deliver, note)
         told = talk.adapter.tick(talk.now)
         if told is not None:
             talk.heed(told)
     talk.generate(3.0)
     kinds = Counter(kind for kind, _, _ in faults)
     assert min(kinds["skip"], kinds["duplicate"], kinds["swap"]) > 5
-    for kind, symbol, since in faults:
-        found = [n for n in talk.notices[since:] if kind == "swap" or symbol in n.symbols]
-        assert any(n.kind == ("warning" if kind == "duplicate" else "break") for n in found[:4]), (kind, symbol)
+    for kind, name, since in faults:
+        evidence = next(n.evidence for n in talk.notices[since:] if n.evidence.startswith(f"{name}:"))
+        assert ("again or late" in evidence) == (kind == "duplicate"), (kind, name, evidence)
+    holes = [n for n in talk.notices if "again or late" not in n.evidence and n.kind != "mended"]
+    assert len(holes) == kinds["skip"] + kinds["swap"]
     assert talk.kinds().count("break") == talk.kinds().count("mended")
     flush(talk)
     same(talk, of)
