@@ -80,15 +80,33 @@ class HourTask:
         return tables.inputs_key(self.precision, segments, f"{__version__} {software(self.venue)}")
 
 
+_EXCHANGE = re.compile(r"^\s*(?:from|import) exchanges\.(\w+)", re.MULTILINE)
+
+
 @functools.cache
 def software(venue: str) -> str:
     """A digest of the code that decides what a venue's frames become, so that another gives its files other names."""
-    folder = Path(importlib.import_module(f"exchanges.{venue}").__path__[0])
     ours = [Path(cast(str, m.__file__)) for m in (port, columns, spool, archive, events, frames, tables)]
     digest = hashlib.sha256(pa.__version__.encode())
-    for path in (Path(__file__), *ours, *sorted(folder.glob("*.py"))):
+    for path in (Path(__file__), *ours, *_grammar(venue)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _grammar(venue: str) -> list[Path]:
+    """The files of a venue's package, and of those that it takes parts of its grammar from."""
+    found: dict[str, list[Path]] = {}
+    todo = [venue]
+    while todo:
+        package = todo.pop()
+        if package in found:
+            continue
+        folder = Path(importlib.import_module(f"exchanges.{package}").__path__[0])
+        found[package] = sorted(folder.glob("*.py"))
+        for path in found[package]:
+            named = _EXCHANGE.findall(path.read_text())
+            todo += [name for name in named if (folder.parent / name).is_dir()]
+    return [path for package in sorted(found) for path in found[package]]
 
 
 @dataclass

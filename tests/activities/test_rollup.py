@@ -20,7 +20,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.archive import Archive
 from activities.processes import Board, Processes, Stopped
-from activities.replay import HourTask, Tally, replay_hour
+from activities.replay import HourTask, Tally, _grammar, replay_hour
 from activities.rollup import Rollup
 from ssmd import archive, config, jobs, tables
 from ssmd.errors import Permanent, Transient
@@ -353,3 +353,8 @@ if __name__ == "__main__":
         time.sleep(0.1)
     os.kill(child, signal.SIGKILL)
     pytest.fail(f"process {child} outlived its parent")
+
+
+def test_a_grammar_taken_from_another_venue_names_the_files_too() -> None:
+    assert {path.parent.name for path in _grammar("binance_usdm")} == {"binance", "binance_usdm"}
+    assert {path.parent.name for path in _grammar("kalshi")} == {"kalshi"}
