@@ -1,6 +1,6 @@
 """Binance USD-M futures, the public route: order books, best prices, and the raw trades that no document names.
 
-The grammars are those of `exchanges.binance`; `market` is the other route.
+The grammars are those of `exchanges.binance`; the other route is `exchanges.binance_usdm_market`.
 """
 
 from exchanges.binance.product import USDM_PUBLIC

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchanges import binance_usdm
+from exchanges import binance_usdm, binance_usdm_market
 from exchanges.binance import venue
 from exchanges.binance.product import stream_name
-from exchanges.binance_usdm import market as usdm_market
 from exchanges.port import Notice, Venue
 from services.simulator.faults import FaultPlan, Faults, Tongue
 from ssmd.events import Trade
@@ -288,13 +287,13 @@ def test_live_and_archived_events_are_the_same() -> None:
 
 def test_the_market_route_of_usdm() -> None:
     channels = ("aggTrade", "markPrice@1s", "forceOrder", "!forceOrder@arr", "ticker", "kline_1m", "!miniTicker@arr")
-    talk = generated(usdm_market.venue, channels)
+    talk = generated(binance_usdm_market.venue, channels)
     talk.generate(20.0)
     assert talk.notices == [] and talk.asks == []
     assert set(talk.channels) == {
         "aggTrade", "markPrice", "forceOrder", "forceOrder@arr", "ticker", "kline_1m", "miniTicker@arr", "control",
     }  # fmt: skip
-    grammar = usdm_market.venue.events("2026-11-20")
+    grammar = binance_usdm_market.venue.events("2026-11-20")
     kinds = {(c, type(e).__name__) for c, w in talk.lines for e in grammar(c, w)}
     assert kinds == {("aggTrade", "Trade"), ("ticker", "Ticker"), ("miniTicker@arr", "Ticker")}
 
