@@ -4,10 +4,11 @@ import datetime
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from temporalio import activity
 
 from activities.processes import Processes
-from activities.replay import HourTask, replay_hour
+from activities.replay import MEMORY_BYTES, HourTask, replay_hour
 from ssmd import __version__, archive, config, coverage, jobs, tables
 from ssmd.clock import SECOND_NS
 from ssmd.errors import Permanent
@@ -16,9 +17,10 @@ from ssmd.errors import Permanent
 class Rollup:
     """The lake under a data folder, and the processes that fill it."""
 
-    def __init__(self, places: config.Places, processes: Processes) -> None:
+    def __init__(self, places: config.Places, processes: Processes, memory_bytes: int = MEMORY_BYTES) -> None:
         self._places = places
         self._processes = processes
+        self._memory_bytes = memory_bytes
 
     @activity.defn(no_thread_cancel_exception=True)
     def rollup_hour(self, hour: jobs.Hour) -> jobs.RolledHour:
@@ -36,6 +38,7 @@ class Rollup:
             hour=hour.hour,
             precision=feed.precision,
             segments=[(s.name, s.channel, s.sha256) for s in segments],
+            memory_bytes=self._memory_bytes,
         )
         doing = f"rolling up {hour.feed} {hour.date} {hour.hour:02d}:00"
         return self._processes.run(doing, sum(s.records for s in segments), replay_hour, task)
@@ -44,6 +47,7 @@ class Rollup:
     def publish_day(self, day: jobs.Sealed, hours: list[jobs.RolledHour]) -> jobs.RolledUp:
         """Check that the hours hold all of the day's frames and files, then replace the lake's manifest of the day."""
         manifest = self._manifest(day.feed, day.date, day.revision)
+        precision = config.load_feed(day.feed).precision
         hours = sorted(hours, key=lambda h: h.hour)
         frames = sum(h.frames for h in hours)
         if frames != manifest.frames:
@@ -58,7 +62,7 @@ class Rollup:
         parts = sorted((part for hour in hours for part in hour.parts), key=lambda part: part.path)
         for i, part in enumerate(parts):
             activity.heartbeat(jobs.Progress(f"publishing {day.feed} {day.date}", i, len(parts)))
-            _read_back(self._places.lake / part.path, part)
+            _read_back(self._places.lake / part.path, part, precision)
         lake_day = tables.LakeDay(
             feed=day.feed,
             date=day.date,
@@ -72,6 +76,7 @@ class Rollup:
             events=dict(sorted(events.items())),
             software=__version__,
             coverage=_coverage(manifest),
+            precision=(precision.price, precision.size, precision.digits),
         )
         path = tables.save_day(self._places.lake, lake_day)
         return jobs.RolledUp(
@@ -102,9 +107,11 @@ def _coverage(manifest: archive.Manifest) -> list[tables.Covered]:
     ]
 
 
-def _read_back(path: Path, part: jobs.Part) -> None:
+def _read_back(path: Path, part: jobs.Part, precision: config.Precision) -> None:
     if not path.exists() or archive.sha256_of(path) != part.sha256:
         raise Permanent(f"{path} is not what was written there: roll the day up again, and check the disk")
+    if not pq.read_schema(path).equals(tables.schema(part.table, precision)):
+        raise Permanent(f"{path} was made with another precision than the feed's YAML has now: roll the day up again")
 
 
 def _day_start_ns(date: str) -> int:

@@ -5,10 +5,12 @@ Nothing here or below does I/O. A connector feeds an `Adapter` frames and sends 
 module-level `venue: Venue` which brings these together.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+from urllib.parse import urlencode
 
+from ssmd import frames
 from ssmd.errors import SsmdError
 from ssmd.events import Event, GapCause
 
@@ -24,8 +26,9 @@ class Notice(NamedTuple):
     """Something the operator or the gap ledger must know.
 
     kind: `break` opens a gap for `symbols` (none: all of this connection), `mended` closes it,
-    `refused` means the venue turned a subscription down, `warning` is for the log. `since_ns` is when the last frame
-    came (`ts_recv`) after which nothing was missing yet; 0: any frame of the connection says so.
+    `refused` means the venue turned a subscription down, `warning` is for the log. `ending`: the venue is about to
+    end this connection, so another one shall take over first. `since_ns` is when the last frame came (`ts_recv`)
+    after which nothing was missing yet; 0: any frame of the connection says so.
     """
 
     kind: str
@@ -44,6 +47,7 @@ class Received(NamedTuple):
     json: bool = True  # the wire text is one valid JSON value
     owed: tuple[bytes, ...] = ()  # text frames to send back now
     notices: tuple[Notice, ...] = ()
+    asks: tuple["Request", ...] = ()  # REST requests; each answer comes back through `received` (see `Request`)
 
 
 class Adapter(Protocol):
@@ -82,11 +86,30 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request as data: the shell sends it, the grammar reads the answer. `path` starts with `/`."""
+    """An HTTP request as data: the shell sends it, the grammar reads the answer. `path` starts with `/`.
+
+    What an adapter asks for is performed once or more often, until there is an answer or no hope of one. The answer
+    comes back as a frame of the connection, journalled and numbered like those of its WebSocket:
+
+        {"rest":"GET /api/v3/depth?symbol=BTCUSDT","status":200,"body":{…}}
+
+    `body` is verbatim, or a JSON text if it is no JSON; `status` 0 says that there was no answer at all. Frames that
+    the adapter has put into `meanwhile` by then, for what the answer says to be complete, stand in it after `body`.
+    """
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
+    meanwhile: list[bytes] = field(default_factory=list, compare=False)
+
+    @property
+    def target(self) -> str:
+        """Path and query as they stand on the request's first line."""
+        return f"{self.path}?{urlencode(self.query)}" if self.query else self.path
+
+    def answered(self, status: int, body: bytes) -> bytes:
+        """The frame in which an adapter gets the answer."""
+        return frames.rest(f"{self.method} {self.target}", status, body, self.meanwhile)
 
 
 class Instruments(NamedTuple):
@@ -114,6 +137,7 @@ class Answer:
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Record(NamedTuple):
@@ -280,4 +304,37 @@ class EventGrammar(Protocol):
 
     def __call__(self, channel: str, wire: bytes) -> Sequence[Event]:
         """The frame's events in order. Raises Unparsable."""
+        ...
+
+
+class Columns(NamedTuple):
+    """What many frames say: for each field of their events its values, one after the other.
+
+    A field left out is None in all of them. Prices and sizes need not be looked at: one that is no plain decimal
+    (`-1.50`) is as if Unparsable had been raised. `ts_event` may be RFC 3339 text in UTC (`…Z`) instead of ns.
+    `counts` is how many events each frame has; None: one each.
+    """
+
+    values: Mapping[str, Sequence[Any]]
+    counts: Sequence[int] | None = None
+
+
+class Bulk(NamedTuple):
+    """How many frames of a channel are understood at once, where all of their events are of one kind.
+
+    `frame` is what msgspec decodes a frame into. `columns` gives of such frames exactly what the grammar gives of
+    each, or raises Unparsable if any of them is out of the ordinary: then each is asked for by itself.
+    """
+
+    frame: Any
+    event: type[Event]
+    columns: Callable[[Sequence[Any]], Columns]
+
+
+@runtime_checkable
+class BulkGrammar(EventGrammar, Protocol):
+    """A grammar that is quick with many frames. It may do without: the rollup then takes them one by one."""
+
+    def bulk(self, channel: str) -> Bulk | None:
+        """None for a channel without such a way."""
         ...

@@ -81,8 +81,8 @@ def connect(data: str | Path = "data", *, verify: bool | None = None) -> duckdb.
         _make_view(connection, table, _columns(table), functools.partial(_table, table, places.lake, files, check))
     _make_view(connection, "coverage", _COVERAGE_COLUMNS, functools.partial(_coverage, places.lake, days))
     whole.save()
-    for macro in _MACROS:
-        connection.execute(macro)
+    connection.execute("CREATE MACRO ts(ns) AS make_timestamp_ns(ns)")
+    connection.execute(BOOK_AT)
     return connection
 
 
@@ -141,23 +141,29 @@ def _raw(root: Path, check: Check) -> str | None:
 
 
 def _table(table: str, lake: Path, named: Iterable[tuple[tables.LakeDay, tables.LakeFile]], check: Check) -> str | None:
-    files = [
-        Named(lake / f.path, f.bytes, f.sha256, f"run `ssmd rollup {day.feed} {day.date}` to make it again")
-        for day, f in named
-    ]
-    if not files:
+    alike: dict[tuple[str, tuple[int, ...], str] | None, list[Named]] = {}
+    for day, f in named:
+        made_by = None if day.precision is None else (day.feed, day.precision, day.software)
+        mend = f"run `ssmd rollup {day.feed} {day.date}` to make it again"
+        alike.setdefault(made_by, []).append(Named(lake / f.path, f.bytes, f.sha256, mend))
+    if not alike:
         return None
-    check(files)
-    # feed and date come from the path as well, so conditions on them leave files unopened.
+    check([file for some in alike.values() for file in some])
+    columns = ", ".join(_columns(table))
+    # Of files that are alike DuckDB opens one to know the columns, and then those that conditions on feed and date,
+    # which are in the path, leave. To unite what may differ it would open every file of every day for every query.
+    parts = [
+        f"""
+        SELECT {columns}
+        FROM read_parquet(
+            {_list(some)}, union_by_name = {made_by is None},
+            hive_partitioning = true, hive_types = {{'feed': VARCHAR, 'date': DATE}}
+        )"""  # noqa: S608 - paths that our manifests name, quoted
+        for made_by, some in alike.items()
+    ]
     # A gap is written when it opens and again when it closes: what counts is the latest of its rows.
     only = "QUALIFY row_number() OVER (PARTITION BY gap ORDER BY ts_recv DESC, n DESC) = 1" if table == "gaps" else ""
-    return f"""
-        SELECT {", ".join(_columns(table))}
-        FROM read_parquet(
-            {_list(files)},
-            union_by_name = true, hive_partitioning = true, hive_types = {{'feed': VARCHAR, 'date': DATE}}
-        )
-        {only}"""  # noqa: S608 - paths that our manifests name, quoted
+    return f"SELECT * FROM ({' UNION ALL '.join(parts)}) {only}"  # noqa: S608 - made of the above
 
 
 def _coverage(lake: Path, days: Iterable[tables.LakeDay]) -> str | None:
@@ -217,11 +223,9 @@ def _text(value: str) -> str:
 
 # ---------------------------------------------------------------------------------------------------------- macros
 
-_MACROS = [
-    "CREATE MACRO ts(ns) AS make_timestamp_ns(ns)",
-    # The last snapshot up to a time starts the book anew; after it, on the same connection, each level is what the
-    # deltas added to it (`change`) or what the last of them says stands there (`size`), and an empty level is gone.
-    """
+# The last snapshot up to a time starts the book anew; after it, on the same connection, each level is what the
+# deltas added to it (`change`) or what the last of them says stands there (`size`), and an empty level is gone.
+BOOK_AT = """
     CREATE MACRO book_at(of_symbol, at_ns) AS TABLE
     WITH start AS (
         SELECT feed, conn, n, item, bids, asks
@@ -237,8 +241,9 @@ _MACROS = [
         UNION ALL BY NAME
         SELECT d.side, d.price, coalesce(d.size, d.change) AS size, d.n, d.item, d.size IS NOT NULL AS absolute
         FROM book_deltas AS d, start AS s
-        WHERE d.symbol = of_symbol AND d.ts_recv <= at_ns
-          AND d.feed = s.feed AND d.conn = s.conn AND (d.n, d.item) > (s.n, s.item)
+        WHERE d.symbol = of_symbol AND d.ts_recv <= at_ns AND d.feed = s.feed AND d.conn = s.conn
+          AND d.n >= s.n  -- follows from the next, but by this alone DuckDB leaves out what came before
+          AND (d.n, d.item) > (s.n, s.item)
     ),
     since AS (
         SELECT *, max((n, item)) FILTER (absolute) OVER (PARTITION BY side, price) AS known FROM levels
@@ -249,5 +254,4 @@ _MACROS = [
     GROUP BY side, price
     HAVING sum(size) <> 0
     ORDER BY side DESC, CASE WHEN side = 'bid' THEN -price ELSE price END
-    """,
-]
+    """

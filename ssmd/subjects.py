@@ -26,6 +26,11 @@ def frame(env: str, feed: str, channel: str, symbol: str | None, shard: str | No
     return f"{prefix(env, feed, shard)}.json.{channel}.{ALL if symbol is None else token(symbol)}"
 
 
+def normalized(env: str, feed: str, kind: str, symbol: str | None) -> str:
+    """Where a normalized event is published; `kind` is trade, ticker, book or status. Core NATS: no stream keeps it."""
+    return f"{prefix(env, feed)}.{kind}.{ALL if symbol is None else token(symbol)}"
+
+
 def channel_of(subject: str) -> str:
     """The channel in a raw frame's subject."""
     return subject.rsplit(".", 2)[1]
@@ -39,6 +44,11 @@ def prefix(env: str, feed: str, shard: str | None = None) -> str:
 def stream(env: str, feed: str, shard: str | None = None) -> str:
     """The JetStream stream that holds a feed's raw frames."""
     return prefix(env, feed, shard).replace(".", "_").replace("-", "_").upper()
+
+
+def ends(env: str, feed: str, shard: str | None = None) -> str:
+    """Where fast-ingest batches are ended: the stream takes it, nothing is stored, no subscriber to frames sees it."""
+    return f"{prefix(env, feed, shard)}.ends"
 
 
 def archived(env: str, feed: str, shard: str | None = None) -> str:

@@ -132,6 +132,7 @@ class LakeDay(msgspec.Struct, frozen=True):
     format: int = FORMAT
     software: str = ""
     coverage: list[Covered] = []
+    precision: tuple[int, ...] | None = None  # of all files: decimals of prices, of sizes, digits; None in old ones
 
 
 def load_day(path: Path) -> LakeDay:

@@ -128,9 +128,9 @@ class SimulatorServer:
         path = request.path.partition("?")[0]
         if path != self._simulator.ws_path:
             answer = self._simulator.answer("GET", request.path, headers, self._wall_ns())
-            return response(HTTPStatus(answer.status), answer.body)
+            return response(HTTPStatus(answer.status), answer.body, headers=answer.headers)
         refused = self._simulator.refuses("GET", path, headers, self._wall_ns())
-        return None if refused is None else response(HTTPStatus(refused.status), refused.body)
+        return None if refused is None else response(HTTPStatus(refused.status), refused.body, headers=refused.headers)
 
     # ------------------------------------------------------------------------------------------------- WebSocket
 

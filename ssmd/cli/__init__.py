@@ -16,7 +16,7 @@ EXIT_INTERRUPTED = 130
 def build() -> typer.Typer:
     """All commands. Each imports what it needs when it runs: `ssmd --help` takes 0.1 s, DuckDB alone 0.2."""
     # Not at the top: they import this package's neighbours.
-    from ssmd.cli import coverage, data, gaps, quarantine, query, rollup, up, verify  # noqa: PLC0415
+    from ssmd.cli import coverage, data, gaps, quarantine, query, rollup, tail, up, verify  # noqa: PLC0415
 
     app = typer.Typer(
         name="ssmd",
@@ -28,6 +28,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command()(up.up)
+    app.command()(tail.tail)
     app.command()(query.query)
     app.add_typer(data.app, name="data")
     app.command()(rollup.rollup)

@@ -87,6 +87,7 @@ def parts(wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple
         service("archiver", source, ("nats",))
         needs = ("nats", f"{SIMULATOR}-{source.name}", f"archiver-{source.name}")
         service("connector", source, needs, "--clock", wanted.clock)
+        service("normalizer", source, ("nats",))
     service("worker", None, ("nats", "temporal"))
     return found
 

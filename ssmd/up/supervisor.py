@@ -33,7 +33,15 @@ UNWELL_LOOKS = 3  # that often in a row a server says that it cannot do its work
 ROOM_BYTES = 16 << 20  # if its disk has so much space: without, it would be no better
 # When each must have stopped, in seconds after Ctrl-C: all of it in under 10. Whoever needs longer is killed, which
 # loses nothing: the journal is the truth until frames are archived.
-STOP_BY = {"worker": 4.0, "connector": 6.0, SIMULATOR: 8.0, "temporal": 7.0, "archiver": 8.8, "nats": 9.6}
+STOP_BY = {
+    "worker": 4.0,
+    "connector": 6.0,
+    "normalizer": 6.0,
+    SIMULATOR: 8.0,
+    "temporal": 7.0,
+    "archiver": 8.8,
+    "nats": 9.6,
+}
 ANSWER_SECONDS = 30.0  # for a service's first answer; measured: 0.4 to 1.5 s on two busy cores
 
 PartsOf = Callable[[Wanted, Mapping[str, ports.Chosen], Mapping[str, tuple[str, Path]]], list[Part]]

@@ -130,7 +130,7 @@ def test_the_bytes_do_not_depend_on_how_the_work_was_cut(tmp_path: Path) -> None
     for i in range(3000):
         many.trade((GOLD, SILVER, f"KXM-{i % 17}")[i % 3], f"0.{i % 90 + 10}00", f"{i}.25")
     whole = replay_hour(task(tmp_path, 1, many.write(tmp_path / "archive")), board(tmp_path))
-    small = replace(task(tmp_path, 1, many.write(tmp_path / "archive")), read_bytes=5000, sort_rows=200)
+    small = replace(task(tmp_path, 1, many.write(tmp_path / "archive")), read_bytes=5000, memory_bytes=64 << 10)
     assert replay_hour(small, board(tmp_path)) == whole
     rows = pq.ParquetFile(tmp_path / "lake" / whole.parts[0].path).read(columns=list(tables.SORT)).to_pylist()
     assert len(rows) == 3000

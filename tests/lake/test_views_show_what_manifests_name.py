@@ -159,6 +159,58 @@ def test_feeds_of_different_precision_unite(
     assert ask(data, "select bids[1].price from book_snapshots where feed = 'finer'") == [(Decimal("0.00000001"),)]
 
 
+@pytest.mark.parametrize("manifests", ["new", "old"])
+def test_days_of_different_precision_unite(
+    tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch, manifests: str
+) -> None:
+    """No digit of the finer day is rounded to the coarser one's; manifests once did not tell the precision."""
+    folder = tmp_path / "config"
+    (folder / "feeds").mkdir(parents=True)
+    kalshi = (config.config_folder() / "feeds" / "kalshi.yaml").read_text()
+    monkeypatch.setenv("SSMD_CONFIG", str(folder))
+    data = tmp_path / "data"
+    coarse, fine = DATE, "2026-08-12"
+    for date, precision, price in ((coarse, "price: 2, size: 2", "0.12"), (fine, "price: 8, size: 5", "0.12345678")):
+        (folder / "feeds" / "kalshi.yaml").write_text(kalshi.replace("price: 6, size: 2", precision))
+        ArchivedDay(date).trade(GOLD, price, "1.00").write(data / "archive")
+        roll_up(data, processes, jobs.Day(FEED, date))
+        if manifests == "old":
+            path = data / "lake" / tables.manifest_path(FEED, date)
+            tables.save_day(data / "lake", msgspec.structs.replace(tables.load_day(path), precision=None))
+    assert ask(data, "select price from trades order by date") == [(Decimal("0.12"),), (Decimal("0.12345678"),)]
+    assert ask(data, "select sum(price) from trades") == [(Decimal("0.24345678"),)]
+
+
+def test_an_hour_made_with_another_precision_is_not_published(
+    tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "config"
+    (folder / "feeds").mkdir(parents=True)
+    kalshi = (config.config_folder() / "feeds" / "kalshi.yaml").read_text()
+    (folder / "feeds" / "kalshi.yaml").write_text(kalshi)
+    monkeypatch.setenv("SSMD_CONFIG", str(folder))
+    places, step = config.Places(tmp_path / "data"), ActivityEnvironment().run
+    ArchivedDay().trade(GOLD, "0.12", "1.00").write(places.archive)
+    sealed = step(Archive(places, "local", "").verify, jobs.Day(FEED, DATE))
+    rollup = Rollup(places, processes)
+    hour = step(rollup.rollup_hour, jobs.Hour(FEED, DATE, 1, sealed.revision))
+    (folder / "feeds" / "kalshi.yaml").write_text(kalshi.replace("price: 6", "price: 8"))
+    with pytest.raises(Permanent, match="another precision than the feed's YAML has now"):
+        step(rollup.publish_day, sealed, [hour])
+
+
+def test_days_that_are_not_asked_for_are_not_opened(data: Path, processes: Processes) -> None:
+    other = "2026-08-12"
+    ArchivedDay(other).trade(GOLD, "0.5000", "1.00").write(data / "archive")
+    roll_up(data, processes, jobs.Day(FEED, other))
+    with lake.connect(data) as connection:
+        path = next((data / "lake" / "trades").rglob(f"date={other}/*.parquet"))
+        path.write_bytes(bytes(path.stat().st_size))
+        assert connection.execute(f"select count(*) from trades where date = '{DATE}'").fetchall() == [(2,)]
+        with pytest.raises(duckdb.Error):
+            connection.execute("select max(price) from trades").fetchall()
+
+
 def test_conditions_on_feed_date_and_channel_leave_files_unopened(data: Path) -> None:
     for sql in (
         f"select max(length(frame)) from raw where channel = 'ticker' and feed = '{FEED}'",

@@ -1,0 +1,1 @@
+"""Says live what frames mean, the same for every venue: raw frames in, normalized events out."""
