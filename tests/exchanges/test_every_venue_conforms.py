@@ -4,6 +4,7 @@ What no recording exists for is in docs/venues.md, which these tests keep true.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
@@ -60,7 +61,9 @@ def test_every_channel_of_the_feed_rests_on_something(known: Known) -> None:
     assert {m.evidence for m in known.messages} <= {"recorded", "documented", "one-source", "unconfirmed"}
     for feed in known.feeds:
         for version in feed["versions"]:
-            missing = [c for c in version["channels"] if not any(t == c or t.startswith(c.split(".")[0]) for t in told)]
+            missing = [
+                c for c in version["channels"] if not any(t == c or t.startswith(re.split("[.@]", c)[0]) for t in told)
+            ]
             assert not missing, f"evidence.yaml of {known.name} does not say what {missing} rest on"
 
 
