@@ -40,6 +40,7 @@ class Limits(_Model):
 
     symbols_per_subscription: int = 256
     frame_bytes: int = 4 << 20
+    connection_seconds: float | None = None  # when a connection is old: a second one takes over before it ends
 
 
 class FeedVersion(_Model):

@@ -145,10 +145,14 @@ class Link(asyncio.Protocol):
                 self._deliver(events, ts_recv)
             self._flush()
         except Exception as e:  # of ours, a full disk say: asyncio would log it and go on
-            for future in (self._opened, self.ended):
-                if not future.done():
-                    future.set_exception(e)
-            self.abort()
+            self.fail(e)
+
+    def fail(self, error: Exception) -> None:
+        """End the connection because we have failed: whoever waits for its end gets the error."""
+        for future in (self._opened, self.ended):
+            if not future.done():
+                future.set_exception(error)
+        self.abort()
 
     def _answer(self, event: object) -> None:
         self._answered = True

@@ -12,7 +12,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from exchanges.port import Simulator
+from exchanges.port import Ends, Simulator
 from services.simulator.faults import Faults
 from services.simulator.line import Line, Sent
 from services.simulator.player import MarketPlayer, TapePlayer
@@ -59,6 +59,7 @@ class SimulatorServer:
         self._sent = 0
         self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._endings: set[asyncio.Task[None]] = set()  # connections that the venue is closing
 
     async def start(self, port: int) -> int:
         """Listen and play. Returns the port. Raises Permanent if it is taken."""
@@ -113,9 +114,9 @@ class SimulatorServer:
         path = request.path.partition("?")[0]
         if path != self._simulator.ws_path:
             answer = self._simulator.answer("GET", request.path, headers, self._wall_ns())
-            return response(HTTPStatus(answer.status), answer.body)
+            return response(HTTPStatus(answer.status), answer.body, headers=answer.headers)
         refused = self._simulator.refuses("GET", path, headers, self._wall_ns())
-        return None if refused is None else response(HTTPStatus(refused.status), refused.body)
+        return None if refused is None else response(HTTPStatus(refused.status), refused.body, headers=refused.headers)
 
     # ------------------------------------------------------------------------------------------------- WebSocket
 
@@ -177,7 +178,11 @@ class SimulatorServer:
     async def _converse(self, line: Line) -> None:
         while True:
             wire = await line.ws.recv(decode=False)
-            answers = line.grammar.received(wire, self._wall_ns())
+            try:
+                answers = line.grammar.received(wire, self._wall_ns())
+            except Ends as end:
+                await line.ws.close(end.code, end.reason)
+                return
             if not line.silent(self._wall_ns()):
                 line.put(answers, self._player.now_ns())
             line.flush()
@@ -214,7 +219,13 @@ class SimulatorServer:
             await asyncio.sleep(0.5)
             self._consider()
             for line in list(self._lines.values()):
-                body = line.grammar.heartbeat(self._wall_ns())
+                try:
+                    body = line.grammar.heartbeat(self._wall_ns())
+                except Ends as end:
+                    self._forget(line.name)
+                    self._endings.add(ending := asyncio.create_task(line.ws.close(end.code, end.reason)))
+                    ending.add_done_callback(self._endings.discard)
+                    continue
                 if body is not None and not line.silent(self._wall_ns()):
                     line.ping(body)
 
