@@ -341,7 +341,7 @@ class Connector:
 
         def on_open(link: Link) -> Sequence[bytes]:
             nonlocal line
-            asking = Asking(self._endpoint.rest, _HEADERS, answered)
+            asking = Asking(self._rest, _HEADERS, answered)
             line = Line(connection, link, asking, asyncio.get_running_loop().time())
             connection.connected = True
             self._say_subscription(connection, link)
@@ -513,6 +513,10 @@ class Connector:
 
     # --------------------------------------------------------------------------------------------- instruments
 
+    def _rest(self, request: Request) -> str:
+        """The service that a request is for."""
+        return f"https://{request.host}" if request.host and not self._simulated else self._endpoint.rest
+
     async def _list_instruments(self) -> list[str]:
         """The instruments to subscribe to: the named ones, or what the venue lists as open."""
         if self._plan.symbols.names:
@@ -522,7 +526,7 @@ class Connector:
             todo = list(self._venue.instruments(self._plan.symbols.series))
             while todo:
                 request = todo.pop()
-                answer = await client.request(request.method, self._endpoint.rest + request.path, params=request.query)
+                answer = await client.request(request.method, self._rest(request) + request.path, params=request.query)
                 if answer.status_code != 200:
                     raise self._venue.refusal(answer.status_code, answer.content)
                 page = self._venue.instruments_page(request, answer.content)
@@ -538,7 +542,7 @@ class Connector:
             return self._schedule
         try:
             async with httpx.AsyncClient(timeout=10) as client:
-                answer = await client.request(request.method, self._endpoint.rest + request.path)
+                answer = await client.request(request.method, self._rest(request) + request.path)
         except httpx.HTTPError:
             return self._schedule
         return answer.content if answer.status_code == 200 else self._schedule
