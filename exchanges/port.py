@@ -27,13 +27,15 @@ class Notice(NamedTuple):
 
     kind: `break` opens a gap for `symbols` (none: all of this connection), `mended` closes it,
     `refused` means the venue turned a subscription down, `warning` is for the log. `ending`: the venue is about to
-    end this connection, so another one shall take over first.
+    end this connection, so another one shall take over first. `since_ns` is when the last frame came (`ts_recv`)
+    after which nothing was missing yet; 0: any frame of the connection says so.
     """
 
     kind: str
     symbols: tuple[str, ...] = ()
     cause: GapCause = "sequence"
     evidence: str = ""
+    since_ns: int = 0
 
 
 class Received(NamedTuple):

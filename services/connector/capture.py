@@ -137,11 +137,14 @@ class Capture:
         self._rows(connection, [(frames.GAP, msgspec.json.encode(gap)) for gap in rows], now_ns)
 
     def _noticed(self, conn: str, notices: Sequence[Notice], since_ns: int, now_ns: int) -> list[tuple[str, bytes]]:
-        """The rows of what an adapter noticed; what it missed was sent after `since_ns`, the last good frame."""
+        """The rows of what an adapter noticed; what it missed was sent after `since_ns`, the last frame,
+        unless the notice knows better."""
         rows: list[Gap] = []
         for notice in notices:
             if notice.kind == "break":
-                rows += self.ledger.open(conn, notice.cause, since_ns, notice.evidence, notice.symbols)
+                rows += self.ledger.open(
+                    conn, notice.cause, notice.since_ns or since_ns, notice.evidence, notice.symbols
+                )
             elif notice.kind == "mended":
                 rows += self.ledger.close(conn, notice.cause, now_ns, notice.symbols)
             else:
