@@ -36,7 +36,7 @@ FIRST_BOOK_NS = 30 * SECOND_NS  # a book comes at once; tokens are not always re
 AGAIN_BOOK_NS = 10 * SECOND_NS  # after a break
 ATTEMPTS_MAX = 3  # then the operator is told, and asked for now and then
 PATIENT_NS = 120 * SECOND_NS
-DOUBT_NS = 2 * SECOND_NS  # a trade's new book comes after the changes that follow the trade
+DOUBT_NS = SECOND_NS  # a look may fall between a change and the book that explains it
 DOUBT_NS_MAX = 64 * SECOND_NS  # doubled by each break of a token: a venue that hashes otherwise shall not be flooded
 SILENT_NS = 60 * SECOND_NS  # connections that answer PING and say nothing else, for hours, have been seen
 TOKENS_MAX = 500  # on a connection: beyond about so many the venue leaves out first books
@@ -50,6 +50,7 @@ _decode_items = msgspec.json.Decoder(list[Item]).decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _encode = msgspec.json.Encoder().encode
 
+_ROUTED = frozenset({"price_change", "best_bid_ask"})  # the others are rare, and are looked at each time
 _CONTROL = Received(CONTROL, None)
 _TEXT = Received(CONTROL, None, json=False)
 
@@ -65,11 +66,13 @@ class _Book:
         "checked",
         "constants",
         "doubt_ns",
+        "good_ns",
         "known",
         "last",
         "market",
         "patience_ns",
         "price",
+        "printed",
         "searched",
         "tick_size",
         "token",
@@ -87,8 +90,10 @@ class _Book:
         self.last: Change | None = None  # the newest change since the last book
         self.checked: Change | None = None
         self.constants: Constants | None = None
-        self.certain = False  # the hash can be worked out: until a trade or a new tick size, whose new book tells how
-        self.price = ""
+        self.certain = False  # the hash can be worked out
+        self.price = ""  # the last trade's, as it is hashed
+        self.printed: tuple[str, ...] = ()  # forms that it may have by now
+        self.good_ns = 0  # `ts_recv` of the newest frame when the book was last known to be right
         self.tick_size = ""
         self.searched = 0
         self.doubt_ns = 0
@@ -106,18 +111,22 @@ class _Book:
         """The whole book. Its own hash shows how hashes of this token are worked out, if we know how."""
         self.bids = _side(item.bids if item.bids is not None else item.buys)
         self.asks = _side(item.asks if item.asks is not None else item.sells)
-        self.ts = self.book_ts = item.timestamp
-        self.last = self.checked = None
+        self.book_ts = item.timestamp
+        self.checked = None
+        if item.timestamp >= self.ts or not self.known:  # if not, the newest change will tell what this book lacks
+            self.ts = item.timestamp
+            self.last = None
+        self.printed = ()
         self.tick_size = item.tick_size
         self.price = item.last_trade_price or ""
         self.certain = False
         self.doubt_ns = 0
         self.known = True
         if self.constants is not None:
-            self.certain = self.hash(self.ts, self.constants) == item.hash
+            self.certain = self.hash(item.timestamp, self.constants) == item.hash
         elif self.searched < SEARCHES_MAX:
             self.searched += 1
-            self.constants = next((c for c in LIKELY if self.hash(self.ts, c) == item.hash), None)
+            self.constants = next((c for c in LIKELY if self.hash(item.timestamp, c) == item.hash), None)
             self.certain = self.constants is not None
 
     def hash(self, timestamp: str, constants: Constants) -> str | None:
@@ -130,16 +139,29 @@ class _Book:
             return None
 
     def wrong(self) -> str | None:
-        """What the newest change says of the book that ours is not; None if all is well. Raises ValueError."""
+        """What the newest change says of the book that ours is not; None if all is well."""
         change = self.last
         if change is None:
             return None
         if self.certain and self.constants is not None and change.hash:
-            return None if self.hash(self.ts, self.constants) == change.hash else "the hash of the book"
-        bid, ask = max(map(float, self.bids), default=0.0), min(map(float, self.asks), default=1.0)
-        if change.best_bid and float(change.best_bid) != bid:
-            return f"the best bid {change.best_bid[:20]}"
-        return f"the best ask {change.best_ask[:20]}" if change.best_ask and float(change.best_ask) != ask else None
+            return None if self._hashes_to(change.hash, self.constants) else "the hash of the book"
+        try:
+            bid, ask = max(map(float, self.bids), default=0.0), min(map(float, self.asks), default=1.0)
+            if change.best_bid and float(change.best_bid) != bid:
+                return f"the best bid {change.best_bid[:20]}"
+            return f"the best ask {change.best_ask[:20]}" if change.best_ask and float(change.best_ask) != ask else None
+        except ValueError:
+            return "a price that is a number"
+
+    def _hashes_to(self, wanted: str, constants: Constants) -> bool:
+        """With the last price that we know, or one that a trade may have left meanwhile."""
+        known = self.price
+        for price in (known, *self.printed):
+            self.price = price
+            if self.hash(self.ts, constants) == wanted:
+                return True
+        self.price = known
+        return False
 
 
 class _Wait:
@@ -166,6 +188,7 @@ class PolymarketAdapter:
         self._left: list[str] = []  # broken books of tokens that were unsubscribed
         self._routes: dict[tuple[str, str], Received] = {}
         self._begun = False
+        self._ts_recv = 0
         self._warned = self._crowded = False
         self._pinged_ns = 0
         self._pongs_missed = 0
@@ -179,6 +202,7 @@ class PolymarketAdapter:
     def received(self, wire: bytes, ts_recv: int) -> Received:
         """Route one frame: one partial decode, one look-up; changes go into their books."""
         try:
+            self._ts_recv = ts_recv
             head = _decode_head(wire)
             changes = head.price_changes
             if changes:
@@ -206,8 +230,6 @@ class PolymarketAdapter:
             route = self._routes[head.event_type, head.asset_id]
             if not wire.isascii():
                 wire.decode()
-            if head.event_type == "last_trade_price":
-                self._uncertain(head.market)
             return route
         except Exception:
             return self._slow(wire)
@@ -235,10 +257,14 @@ class PolymarketAdapter:
         self._warned = True
         return Notice("warning", (book.token,), evidence=evidence)
 
-    def _uncertain(self, market: str) -> None:
-        """The last price is part of the hash of both tokens' books; in which form, only the next book tells."""
-        for book in self._markets.get(market, ()):
-            book.certain = False
+    def _printed(self, item: Item) -> None:
+        """The last price is part of the hash of both tokens' books: seen with three decimals, and of either token."""
+        try:
+            prices = {item.price} | {f"{price:.3f}" for price in (float(item.price), 1 - float(item.price))}
+        except ValueError:
+            return
+        for book in self._markets.get(item.market, ()):
+            book.printed = (*book.printed[-6:], *prices)
 
     # -------------------------------------------------------------------------------- first sights, books, rubbish
 
@@ -289,7 +315,7 @@ class PolymarketAdapter:
         first = items[0]
         kind, symbol = first.kind, first.symbol()
         route = Received(kind, symbol)
-        if kind not in {"book", "tick_size_change"} and first.event_type:  # those have to be looked at each time
+        if kind in _ROUTED and first.event_type:
             if len(self._routes) >= ROUTES_MAX:
                 self._routes.clear()
             if first.price_changes or (kind != "price_change" and first.asset_id):
@@ -301,8 +327,11 @@ class PolymarketAdapter:
         kind = item.kind
         if kind == "book":
             self._whole(item, notices)
-        elif kind in {"last_trade_price", "tick_size_change"}:
-            self._uncertain(item.market)
+        elif kind == "last_trade_price":
+            self._printed(item)
+        elif kind == "tick_size_change":
+            for token in self._markets.get(item.market, ()):
+                token.certain = False  # until the new book that follows
         elif kind == "price_change":
             for change in item.price_changes or ():
                 book = self._books.get(change.asset_id)
@@ -324,18 +353,31 @@ class PolymarketAdapter:
         book = self._books.get(item.asset_id)
         if book is None:
             return
-        if book.known and item.timestamp < book.ts:
-            warning = self._warning(book, f"a book of {item.timestamp[:20]} after a change of {book.ts}")
-            if warning.kind:
-                notices.append(warning)
+        if book.known:
+            self._last_look(book, item, notices)
         if item.market and not book.market:
             book.market = item.market
             self._markets.setdefault(item.market, []).append(book)
         book.replace(item)
+        book.good_ns = self._ts_recv
         self._moved = True
         wait = self._waiting.pop(item.asset_id, None)
         if wait is not None and wait.broken:
             notices.append(Notice("mended", (item.asset_id,), "checksum", "a whole book has come"))
+
+    def _last_look(self, book: _Book, item: Item, notices: list[Notice]) -> None:
+        """A new book makes good what was missed, and hides it. Was anything? Not asked of changes of its own time:
+        they may be part of what made the venue send it."""
+        if item.timestamp < book.ts:
+            warning = self._warning(book, f"a book of {item.timestamp[:20]} after a change of {book.ts}")
+            if warning.kind:
+                notices.append(warning)
+        elif item.timestamp > book.ts:
+            book.printed = (*book.printed, item.last_trade_price or "")
+            wrong = book.wrong()
+            if wrong is not None:
+                notices.append(_break(book, wrong))
+                notices.append(Notice("mended", (book.token,), "checksum", "a whole book has come"))
 
     # ------------------------------------------------------------------------------------------------- each second
 
@@ -375,17 +417,14 @@ class PolymarketAdapter:
             book.checked = book.last
             if not book.known:
                 continue
-            try:
-                wrong = book.wrong()
-            except ValueError as e:
-                wrong = f"a number: {e}"
+            wrong = book.wrong()
             if wrong is None:
                 book.doubt_ns = 0
+                book.good_ns = self._ts_recv
             elif not book.doubt_ns:
                 book.doubt_ns = now_ns
             elif now_ns - book.doubt_ns >= book.patience_ns:
-                evidence = f"the change of {book.ts} gives {wrong}, and ours is another"
-                notices.append(Notice("break", (book.token,), "checksum", evidence))
+                notices.append(_break(book, wrong))
                 book.patience_ns = min(2 * book.patience_ns, DOUBT_NS_MAX)
                 broken.append(book.token)
         for token in broken:
@@ -488,6 +527,11 @@ class PolymarketAdapter:
     def _chunks(self, tokens: Sequence[str]) -> list[list[str]]:
         size = self._subscription.symbols_per_subscription_max
         return [list(tokens[i : i + size]) for i in range(0, len(tokens), size)]
+
+
+def _break(book: _Book, wrong: str) -> Notice:
+    evidence = f"the change of {book.ts} gives {wrong}, and ours is another"
+    return Notice("break", (book.token,), "checksum", evidence, book.good_ns)
 
 
 def _unroutable(item: Item) -> str | None:

@@ -52,9 +52,7 @@ def _book(item: Item, raw: bytes | msgspec.Raw) -> Iterator[Event]:
     """The order of levels is not dependable: they are sorted."""
     bids = _levels(item.bids if item.bids is not None else item.buys)
     asks = _levels(item.asks if item.asks is not None else item.sells)
-    yield BookSnapshot(
-        _token(item), _time_ns(item), sorted(bids, key=_price, reverse=True), sorted(asks, key=_price)
-    )
+    yield BookSnapshot(_token(item), _time_ns(item), sorted(bids, key=_price, reverse=True), sorted(asks, key=_price))
 
 
 def _price_change(item: Item, raw: bytes | msgspec.Raw) -> Iterator[Event]:

@@ -3,7 +3,7 @@ new books; tick sizes; markets that are resolved and others that open. The same 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from random import Random
 
 from exchanges.polymarket.markets import Exchange, Fill, Market, Token, milliseconds
@@ -184,7 +184,7 @@ class Generator:
         gone = self._markets.pop(0)
         gone.closed = True
         gone.winner = 0 if self._middles.pop(gone.condition) >= 50 else 1
-        resolved = {
+        resolved: dict[str, object] = {
             "id": str(gone.number),
             "market": gone.condition,
             "assets_ids": list(gone.tokens),
@@ -251,7 +251,7 @@ class Generator:
         return _record(ts_ns, market.tokens[0], told)
 
 
-def _record(ts_ns: int, symbol: str, told: dict[str, object]) -> Record:
+def _record(ts_ns: int, symbol: str, told: Mapping[str, object]) -> Record:
     """Spaced as the venue does: all but books have a blank after each comma."""
     kind = str(told["event_type"])
     wire = json.dumps(told, separators=(", ", ":"), ensure_ascii=False).encode()

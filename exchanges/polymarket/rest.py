@@ -147,7 +147,7 @@ def refusal(status: int, body: bytes) -> SsmdError:
         return Permanent(f"{said}: check the key, and that requests may come from this place")
     if status == 429:
         return Transient(f"{said}: too many requests, ask again more slowly")
-    if status == 425 or status == 408 or status >= 500:
+    if status in {408, 425} or status >= 500:
         return Transient(f"{said}: the exchange is busy or restarting, try again")
     return Permanent(f"{said}: the request itself is wrong")
 
