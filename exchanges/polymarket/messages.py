@@ -128,8 +128,8 @@ def book_hash(
 ) -> str:
     """SHA-1 over the compact JSON of the book's summary: bids upwards, asks downwards, so the best come last.
 
-    It is in every book and every change: in 12 of 12 recorded books, and in all 14 recorded changes that came
-    after a book.
+    It is in every book and every change. It fits 12 of 12 recorded books, and all 10 recorded changes that are later
+    than a recorded book.
     """
     text = (
         f'{{"market":"{market}","asset_id":"{token}","timestamp":"{timestamp}","hash":"","bids":[{_levels(bids)}],'
