@@ -145,8 +145,9 @@ class Generator:
                 token.tick_size = "0.001"
                 happened.append(self._finer(ts_ns, token))
             happened.append(Record(ts_ns, "book", "book", name, token.book(), (name,)))
-        self._middles[market.condition] += -1 if side == "BUY" else 1
-        self._middles[market.condition] = min(96, max(3, self._middles[market.condition]))
+        if left <= 0:  # the price moves on
+            middle = self._middles[market.condition] + (-1 if side == "BUY" else 1)
+            self._middles[market.condition] = min(96, max(3, middle))
         return happened
 
     def _finer(self, ts_ns: int, token: Token) -> Record:
@@ -207,13 +208,13 @@ class Generator:
         condition = f"0x{rng.getrandbits(256):064x}"
         market = Market(self._number, condition, tokens, question, ts_ns, ts_ns + 300 * SECOND_NS)
         self._exchange.open(market)
-        self._middles[condition] = middle = rng.randint(20, 80)
+        self._middles[condition] = middle = 95 if self._number % 8 == 0 else rng.randint(10, 90)
         for name in tokens:
             self._exchange.tokens[name].last_price = "0.500"
             self._exchange.tokens[name].timestamp = milliseconds(ts_ns)
         for away in range(LEVELS_WANTED // 2):
-            self._change(ts_ns, market, "BUY", _price(middle - away), self._size())
-            self._change(ts_ns, market, "SELL", _price(middle + 1 + away), self._size())
+            self._change(ts_ns, market, "BUY", _price(max(1, middle - away)), self._size())
+            self._change(ts_ns, market, "SELL", _price(min(99, middle + 1 + away)), self._size())
         return market
 
     def _announced(self, ts_ns: int, market: Market) -> Record:
