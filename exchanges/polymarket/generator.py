@@ -208,7 +208,7 @@ class Generator:
         condition = f"0x{rng.getrandbits(256):064x}"
         market = Market(self._number, condition, tokens, question, ts_ns, ts_ns + 300 * SECOND_NS)
         self._exchange.open(market)
-        self._middles[condition] = middle = 95 if self._number % 8 == 0 else rng.randint(10, 90)
+        self._middles[condition] = middle = 96 if self._number % 8 == 0 else rng.randint(10, 90)
         for name in tokens:
             self._exchange.tokens[name].last_price = "0.500"
             self._exchange.tokens[name].timestamp = milliseconds(ts_ns)
