@@ -43,7 +43,7 @@ STALE_SECONDS = 10.0  # a venue that answers pings but no commands for so long: 
 ASK_SECONDS = 10.0  # how often the archiver is asked what is safe
 STOP_SECONDS = 3.0  # for the closing handshake
 UNACKED_SECONDS = 3.0  # so long without an acknowledgement is a problem to show
-SETTLED_SECONDS = 10.0  # a second connection that owed and asked nothing for so long is whole: it takes over
+SETTLED_SECONDS = 8.0  # a second connection that owed and asked nothing for so long is whole; some ping every 10 s
 AGAIN_SECONDS = 30.0  # between two attempts at a second connection
 DRAIN_SECONDS = 5.0  # for JetStream's acknowledgements; what is left stays in the journal
 
