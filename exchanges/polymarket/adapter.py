@@ -3,7 +3,8 @@
 Polymarket numbers nothing and acknowledges nothing. That a token was accepted shows in its first `book`. What was
 missed shows in the hash of the next change: it names the whole book. So every book is kept here and looked at once a
 second; one that stays different is a break of that token alone, and the token is subscribed to anew, which brings
-a whole book. Where the hash cannot be worked out the best prices in each change take its place.
+a whole book. Where the hash cannot be worked out the best prices in each change take its place. A token of which
+nothing is heard is looked up by REST now and then: the venue has been seen to forget single tokens.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from exchanges.polymarket.messages import (
     PING,
     PONG,
     TEXTS,
+    Answered,
     Change,
     Command,
     Constants,
@@ -26,7 +28,7 @@ from exchanges.polymarket.messages import (
     Price,
     book_hash,
 )
-from exchanges.port import Notice, Received, Subscription
+from exchanges.port import Notice, Received, Request, Subscription
 from ssmd.frames import BAD, BLANK, CONTROL
 
 SECOND_NS = 1_000_000_000
@@ -39,6 +41,10 @@ PATIENT_NS = 120 * SECOND_NS
 DOUBT_NS = SECOND_NS  # a look may fall between a change and the book that explains it
 DOUBT_NS_MAX = 64 * SECOND_NS  # doubled by each break of a token: a venue that hashes otherwise shall not be flooded
 SILENT_NS = 60 * SECOND_NS  # connections that answer PING and say nothing else, for hours, have been seen
+QUIET_NS = 120 * SECOND_NS  # of a single token: then its book is looked up
+LOOKUP_NS = 5 * SECOND_NS  # between two of these; 150 a second would be allowed
+LOOKUP_PATIENCE_NS = 60 * SECOND_NS
+LATE_NS = 5 * SECOND_NS  # what REST has already may still be on its way to us
 TOKENS_MAX = 500  # on a connection: beyond about so many the venue leaves out first books
 SYMBOL_CHARACTERS_MAX = 200  # a token has 78 digits at most; a subject token must stay well below NATS's limits
 ROUTES_MAX = 500_000
@@ -47,6 +53,7 @@ SEARCHES_MAX = 3  # books of a token by which it is tried to find out how they a
 _decode_head = msgspec.json.Decoder(Head).decode
 _decode_item = msgspec.json.Decoder(Item).decode
 _decode_items = msgspec.json.Decoder(list[Item]).decode
+_decode_answer = msgspec.json.Decoder(Answered).decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -69,7 +76,9 @@ class _Book:
         "good_ns",
         "known",
         "last",
+        "looked_up_ns",
         "market",
+        "moved_ns",
         "patience_ns",
         "price",
         "printed",
@@ -98,6 +107,8 @@ class _Book:
         self.searched = 0
         self.doubt_ns = 0
         self.patience_ns = DOUBT_NS
+        self.moved_ns = 0  # the tick that first saw its newest change or book; 0: the next one will
+        self.looked_up_ns = 0
 
     def set(self, change: Change) -> None:
         """A level has a new total."""
@@ -106,6 +117,17 @@ class _Book:
             side.pop(change.price, None)
         else:
             side[change.price] = change.size
+
+    def same(self, item: Item) -> bool:
+        """Whether a book has the same levels."""
+        pairs = ((self.bids, _side(item.bids)), (self.asks, _side(item.asks)))
+        try:
+            return all(
+                {float(p): float(s) for p, s in a.items()} == {float(p): float(s) for p, s in b.items()}
+                for a, b in pairs
+            )
+        except ValueError:
+            return False
 
     def replace(self, item: Item) -> None:
         """The whole book. Its own hash shows how hashes of this token are worked out, if we know how."""
@@ -196,6 +218,9 @@ class PolymarketAdapter:
         self._moved = False
         self._probed = 0  # how many times it was asked whether the silence is genuine
         self._stale: tuple[str, ...] = ()
+        self._lookup_ns = 0  # of the newest one
+        self._looking_up = ""  # the token whose answer is awaited
+        self._ahead: dict[str, tuple[Item, int]] = {}  # token -> the book that REST has; when we must have it
 
     # ----------------------------------------------------------------------------------------------- each frame
 
@@ -276,6 +301,8 @@ class PolymarketAdapter:
         text = wire.strip(BLANK)
         if text in TEXTS:
             return self._text(text)
+        if text.startswith(b'{"rest":'):
+            return self._looked_up(wire)
         try:
             items = _decode_items(wire) if text[:1] == b"[" else [_decode_item(wire)]
             return self._items(items)
@@ -360,6 +387,7 @@ class PolymarketAdapter:
             self._markets.setdefault(item.market, []).append(book)
         book.replace(item)
         book.good_ns = self._ts_recv
+        book.moved_ns = 0
         self._moved = True
         wait = self._waiting.pop(item.asset_id, None)
         if wait is not None and wait.broken:
@@ -392,11 +420,14 @@ class PolymarketAdapter:
         self._compare(now_ns, owed, notices)
         self._overdue(now_ns, owed, notices)
         self._silence(now_ns, owed, notices)
+        asks = self._look_up(now_ns, owed, notices)
         if not self._crowded and len(self._books) > TOKENS_MAX:
             self._crowded = True
             crowd = f"{len(self._books)} tokens on one connection: the venue sends first books for {TOKENS_MAX} at most"
             notices.append(Notice("warning", evidence=crowd))
-        return Received(CONTROL, None, owed=tuple(owed), notices=tuple(notices)) if owed or notices else None
+        if not (owed or notices or asks):
+            return None
+        return Received(CONTROL, None, owed=tuple(owed), notices=tuple(notices), asks=asks)
 
     def _ping(self, now_ns: int, owed: list[bytes], notices: list[Notice]) -> None:
         if now_ns - self._pinged_ns < PING_NS:
@@ -411,10 +442,15 @@ class PolymarketAdapter:
         """Each book that has changed, with what its last change says of it."""
         broken: list[str] = []
         for book in self._books.values():
-            if book.last is book.checked and not book.doubt_ns:
+            if book.last is not book.checked:
+                self._moved = True
+                book.checked = book.last
+                book.moved_ns = now_ns
+            elif not book.moved_ns:
+                book.moved_ns = now_ns
                 continue
-            self._moved = self._moved or book.last is not book.checked
-            book.checked = book.last
+            elif not book.doubt_ns:
+                continue
             if not book.known:
                 continue
             wrong = book.wrong()
@@ -427,15 +463,16 @@ class PolymarketAdapter:
                 notices.append(_break(book, wrong))
                 book.patience_ns = min(2 * book.patience_ns, DOUBT_NS_MAX)
                 broken.append(book.token)
-        for token in broken:
-            self._await(token, AGAIN_BOOK_NS, broken=True)
-        owed += self._anew(broken)
+        owed += self._mend(broken)
 
-    def _await(self, token: str, patience_ns: int, *, broken: bool) -> None:
-        book = self._books[token]
-        book.known = False
-        book.doubt_ns = 0
-        self._waiting[token] = _Wait(patience_ns, broken=broken)
+    def _mend(self, tokens: Sequence[str]) -> list[bytes]:
+        """Whole books of these are needed."""
+        for token in tokens:
+            book = self._books[token]
+            book.known = False
+            book.doubt_ns = 0
+            self._waiting[token] = _Wait(AGAIN_BOOK_NS, broken=True)
+        return self._anew(tokens)
 
     def _overdue(self, now_ns: int, owed: list[bytes], notices: list[Notice]) -> None:
         """A subscription that no book answers was dropped without a word: asked for again, then told."""
@@ -474,6 +511,50 @@ class PolymarketAdapter:
                 notices.append(Notice("break", self._stale, "stale", evidence))
                 notices.append(Notice("ending", evidence=evidence))
             owed += self.probe()
+
+    # ------------------------------------------------------------------------------------------------ quiet tokens
+
+    def _look_up(self, now_ns: int, owed: list[bytes], notices: list[Notice]) -> tuple[Request, ...]:
+        """One quiet token after the other; and what REST had before us, and we still have not."""
+        behind = [token for token, (_, due_ns) in self._ahead.items() if now_ns >= due_ns]
+        broken = []
+        for token in behind:
+            there, _ = self._ahead.pop(token)
+            book = self._books.get(token)
+            if book is not None and book.known and book.ts <= there.timestamp and not book.same(there):
+                evidence = f"REST has another book, of {there.timestamp[:20]}, and nothing came after {book.ts}"
+                notices.append(Notice("break", (token,), "checksum", evidence, book.good_ns))
+                broken.append(token)
+        owed += self._mend(broken)
+        since_ns = now_ns - self._lookup_ns
+        if since_ns < LOOKUP_NS or (self._looking_up and since_ns < LOOKUP_PATIENCE_NS):
+            return ()
+        quiet = [
+            b
+            for b in self._books.values()
+            if b.known and b.token not in self._waiting and now_ns - max(b.moved_ns, b.looked_up_ns) >= QUIET_NS
+        ]
+        if not quiet:
+            return ()
+        book = min(quiet, key=lambda b: max(b.moved_ns, b.looked_up_ns))
+        book.looked_up_ns = self._lookup_ns = now_ns
+        self._looking_up = book.token
+        return (Request("GET", "/book", {"token_id": book.token}),)
+
+    def _looked_up(self, wire: bytes) -> Received:
+        """An answer that differs from our book at the same time or later; older ones and errors say nothing."""
+        token, self._looking_up = self._looking_up, ""
+        try:
+            answer = _decode_answer(wire)
+            item = _decode_item(answer.body) if answer.status == 200 else None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+            return Received(BAD, None, f"no answer that we know: {e}")
+        book = self._books.get(token)
+        if item is None or book is None or not book.known or item.asset_id != token or book.same(item):
+            return _CONTROL
+        if item.timestamp >= book.ts:
+            self._ahead[token] = (item, self._lookup_ns + LATE_NS)
+        return _CONTROL
 
     # -------------------------------------------------------------------------------------------------- commands
 

@@ -96,6 +96,14 @@ class Item(msgspec.Struct):
         return ""
 
 
+class Answered(msgspec.Struct):
+    """The answer to one of our requests, as the connector hands it back."""
+
+    rest: str
+    status: int
+    body: msgspec.Raw = msgspec.Raw(b"")
+
+
 class Command(msgspec.Struct, omit_defaults=True):
     """The first one on a connection has a `type`, later ones an `operation`. The misspelling is the venue's."""
 

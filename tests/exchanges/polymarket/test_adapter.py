@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exchanges.polymarket.adapter import ATTEMPTS_MAX, PolymarketAdapter
 from exchanges.polymarket.markets import Market, Token
-from exchanges.port import Notice, Received, Subscription
+from exchanges.port import Notice, Received, Request, Subscription
 from ssmd.frames import Line, message, parse
 
 from .recorded import BOOKS, session
@@ -398,3 +398,56 @@ def test_recorded_books_are_worked_out() -> None:
     client = Client(*names)
     client.hear(*BOOKS)
     assert all(client.adapter._books[n].certain for n in names)
+
+
+# --------------------------------------------------------------------------------------------------- quiet tokens
+
+
+def looked_up(client: Client, venue: Venue, seconds: int, **changed: Any) -> list[Request]:
+    """Time goes by, in which NO moves and YES does not; lookups are answered with the venue's book."""
+    asked = []
+    for i in range(seconds):
+        client.now += SECOND
+        client.hear(b"PONG", venue.change("BUY", "0.10", str(1 + i % 5), later_ms=1000, name=NO))
+        told = client.adapter.tick(client.now)
+        if told is not None:
+            client.notices += told.notices
+            client.owed += told.owed
+            for request in told.asks:
+                asked.append(request)
+                body = {**venue.tokens[request.query["token_id"]].rest(), **changed}
+                client.hear(request.answered(200, json.dumps(body).encode()))
+    return asked
+
+
+def test_a_quiet_token_is_looked_up_and_nothing_is_wrong(client: Client, venue: Venue) -> None:
+    asked = looked_up(client, venue, 300)
+    assert [r.target for r in asked] == [f"/book?token_id={YES}"] * 2
+    assert client.notices == []
+
+
+def test_a_token_that_the_venue_forgot_is_subscribed_to_anew(client: Client, venue: Venue) -> None:
+    looked_up(client, venue, 60)
+    venue.change("SELL", "0.52", "9")  # never sent
+    looked_up(client, venue, 80)
+    assert client.kinds()[0] == "break" and "REST has another book" in client.notices[0].evidence
+    assert [c["assets_ids"] for c in client.commands()][:2] == [[YES], [YES]]
+    client.hear(venue.book())
+    assert client.kinds() == ["break", "mended"]
+
+
+def test_what_rest_has_first_may_come_late(client: Client, venue: Venue) -> None:
+    looked_up(client, venue, 119)
+    late = venue.change("SELL", "0.52", "9")
+    looked_up(client, venue, 3)
+    client.hear(late)
+    looked_up(client, venue, 20)
+    assert client.notices == []  # the late change has made it whole
+
+
+def test_an_older_answer_and_errors_say_nothing(client: Client, venue: Venue) -> None:
+    assert looked_up(client, venue, 200, timestamp="1", bids=[])
+    for status, body in ((404, b'{"error":"no"}'), (0, b"ConnectError"), (429, b""), (200, venue.book(NO))):
+        client.hear(Request("GET", "/book", {"token_id": YES}).answered(status, body))
+    looked_up(client, venue, 20)
+    assert client.notices == []
