@@ -4,6 +4,8 @@ A step that holds the interpreter for minutes would starve its worker's heartbea
 own. The two share a `Board` of a few bytes: the work says how far it is, the activity says when to stop.
 """
 
+import contextlib
+import ctypes
 import mmap
 import multiprocessing
 import os
@@ -20,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+import pyarrow as pa
 from temporalio import activity
 from temporalio.exceptions import CancelledError
 
@@ -137,9 +140,26 @@ class Processes:
 
 
 def _begin() -> None:
-    """A pool process: deaf to Ctrl-C, which is for its parent, and gone as soon as that is."""
+    """A pool process: deaf to Ctrl-C, which is for its parent, gone as soon as that is, and one thread's work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         sentinel = parent.sentinel
         threading.Thread(target=lambda: (wait([sentinel]), os._exit(1)), daemon=True).start()
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    _keep_memory()
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_KEPT_BYTES = 64 << 20
+_KEPT_AT_ONCE_BYTES = 32 << 20  # the most that glibc takes
+
+
+def _keep_memory() -> None:
+    """Blocks of some MB come and go: to have their pages from the kernel each time anew costs a tenth of a rollup."""
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries than glibc have no such knob
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_AT_ONCE_BYTES)
+        pa.set_memory_pool(pa.system_memory_pool())

@@ -33,6 +33,7 @@ class Quarantine:
         counts: Counter[str] = Counter()
         good: dict[str, Counter[str]] = {}
         for segment in segments:
+            archive.check_segment(folder / segment.name, segment)
             for lines in read_lines(folder / segment.name):
                 for line in lines:
                     reason = (line.reason or "no reason given")[:REASON_CHARACTERS_MAX]

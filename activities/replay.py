@@ -3,20 +3,25 @@
 Pure CPU and files, made to run in a process of its own. The same frames always give the same bytes: rows are sorted
 by a key that no two rows share, row groups have a fixed size, and nothing in a file tells when or where it was made.
 
-Memory stays bounded: lines are read a few MB at a time, rows wait as Arrow batches in an unlinked file, and are
-sorted a group of symbols at a time.
+Frames are understood many at once where the grammar has a way to (`BulkGrammar`); whatever does not go that way, for
+any reason, goes frame by frame, which alone decides what is quarantined and why. Both ways give the same rows.
+
+Memory stays bounded: lines are read some MB at a time, and rows wait in spools that write aside what is too much.
 """
 
 import contextlib
+import functools
+import hashlib
 import importlib
-import mmap
 import re
-import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, cast
+from typing import Annotated, Any, BinaryIO, NamedTuple, cast
 
 import msgspec
 import pyarrow as pa
@@ -24,18 +29,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from isal import igzip
 
+from activities import columns, spool
 from activities.processes import Board
-from exchanges.port import EventGrammar, Subscription, Unparsable, Venue
-from ssmd import __version__, archive, durable, frames, jobs, tables
+from activities.spool import Spool
+from exchanges import port
+from exchanges.port import Bulk, BulkGrammar, EventGrammar, Subscription, Unparsable, Venue
+from ssmd import __version__, archive, durable, events, frames, jobs, tables
 from ssmd.clock import DAY_NS
 from ssmd.config import Precision
 from ssmd.errors import Permanent, Transient
 from ssmd.events import BookDelta, BookSnapshot, Event, Gap, Session, Status, Ticker, Trade
 
 HOUR_NS = DAY_NS // 24
-READ_BYTES = 4 << 20  # of raw lines at a time: about 12,000 Kalshi frames, 60 ms of work between looks at the board
+READ_BYTES = 2 << 20  # of raw lines at a time: with more, what is made of them leaves the processor's cache
+ODD_BYTES = 16 << 10  # of lines that are taken one by one where some of them is out of the ordinary
+MEMORY_BYTES = 512 << 20
 ROW_GROUP_ROWS = 128 << 10  # near DuckDB's own 122,880: one row group is one thread's work there
-SORT_ROWS = 2_000_000  # at about 100 bytes a row, what one sort may hold; one symbol may exceed it alone
+BOOKS_ROW_GROUP_ROWS = 8 << 10  # a row is a whole book
 REASONS_MAX = 100  # distinct reasons counted by name: the answer travels through Temporal and must stay small
 REASON_CHARS_MAX = 200
 UNFIT_SHARE_MAX = 0.01  # of an hour's frames: a few are the venue's garbage, more are a venue that changed
@@ -46,7 +56,10 @@ _PLAIN_DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 @dataclass(frozen=True)
 class HourTask:
-    """What to replay, and where the files go."""
+    """What to replay, and where the files go.
+
+    `memory_bytes` is what rows may take: a quarter of it waits, the rest is for sorting and writing them.
+    """
 
     archive: Path
     lake: Path
@@ -57,12 +70,25 @@ class HourTask:
     hour: int
     precision: Precision
     segments: list[tuple[str, str, str]]  # name, channel, sha256
+    memory_bytes: int = MEMORY_BYTES
     read_bytes: int = READ_BYTES
-    sort_rows: int = SORT_ROWS
+    frame_by_frame: bool = False  # the reference: nothing in bulk
 
     @property
     def inputs(self) -> str:
-        return tables.inputs_key(self.precision, [(name, sha) for name, _, sha in self.segments], __version__)
+        segments = [(name, sha) for name, _, sha in self.segments]
+        return tables.inputs_key(self.precision, segments, f"{__version__} {software(self.venue)}")
+
+
+@functools.cache
+def software(venue: str) -> str:
+    """A digest of the code that decides what a venue's frames become, so that another gives its files other names."""
+    folder = Path(importlib.import_module(f"exchanges.{venue}").__path__[0])
+    ours = [Path(cast(str, m.__file__)) for m in (port, columns, spool, archive, events, frames, tables)]
+    digest = hashlib.sha256(pa.__version__.encode())
+    for path in (Path(__file__), *ours, *sorted(folder.glob("*.py"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @dataclass
@@ -112,18 +138,16 @@ def _replay_hour(task: HourTask, board: Board) -> jobs.RolledHour:
     where = f"{task.feed} {task.date} {task.hour:02d}:00"
     venue: Venue = importlib.import_module(f"exchanges.{task.venue}").venue
     folder = archive.day_folder(task.archive, task.feed, task.date)
-    start = task.day_start_ns + task.hour * HOUR_NS
     durable.make_folder(task.lake)
     with contextlib.ExitStack() as stack:
         hour = _Hour(task, venue, stack)
         read = 0
         for name, channel, _ in task.segments:
-            for lines in read_lines(folder / name, task.read_bytes):
-                read += len(lines)
-                hour.take(channel, [x for x in lines if start <= x.ts_recv < start + HOUR_NS], name)
+            for lines in read_blocks(folder / name, task.read_bytes):
+                read += hour.take(channel, lines, folder / name)
                 board.tell(read)
-        parts = [part for spool in hour.spools.values() if (part := _write(task, spool, lambda: board.tell(read)))]
-    hour.judge()
+        hour.judge()
+        parts = _write_all(task, hour.spools, lambda: board.tell(read))
     tally = hour.tally
     tally.settle(where, {part.table: part.rows for part in parts})
     return jobs.RolledHour(
@@ -137,25 +161,33 @@ def _replay_hour(task: HourTask, board: Board) -> jobs.RolledHour:
     )
 
 
-def read_lines(path: Path, read_bytes: int = READ_BYTES) -> Iterator[list[frames.Line]]:
-    """A segment's lines, some MB at a time. Raises Permanent if it is damaged."""
+def read_blocks(path: Path, read_bytes: int = READ_BYTES) -> Iterator[bytes]:
+    """A segment's raw lines, some at a time. Raises Permanent if it is damaged."""
+    with _damage_told(path), igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
+        while block := file.read(read_bytes) + file.readline():
+            yield block
+
+
+def read_lines(path: Path) -> Iterator[list[frames.Line]]:
+    """A segment's lines, some at a time. Raises Permanent if it is damaged."""
+    for block in read_blocks(path):
+        with _damage_told(path):
+            lines = frames.parse_lines(block)
+        yield lines
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
     try:
-        with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
-            rest = b""
-            while block := file.read(read_bytes):
-                end = block.rfind(b"\n") + 1
-                if not end:
-                    rest += block
-                    continue
-                yield frames.parse_lines(rest + block[:end])
-                rest = block[end:]
-            if rest:
-                yield frames.parse_lines(rest)
+        yield
     except archive.DAMAGE as e:
         raise Permanent(f"{path} is damaged ({e}): run `ssmd verify` on that day") from e
 
 
 # -------------------------------------------------------------------------------------------------- frames to rows
+
+
+_Blank = Annotated[str, msgspec.Meta(pattern=r"^[ \t\r\n]*$")]
 
 
 class _Row(NamedTuple):
@@ -164,19 +196,28 @@ class _Row(NamedTuple):
     event: Any
 
 
-class _Refused(Exception):
-    """Values that no column can hold, by the (conn, n) of their frames."""
+class _Way:
+    """How whole lines of a channel are understood at once: the envelope of `frames.Line` around the venue's frame."""
 
-    def __init__(self, reasons: dict[tuple[str, int], str]) -> None:
-        self.reasons = reasons
-
-
-class _Codes(dict[str, int]):
-    """Numbers for strings, in order of appearance."""
-
-    def __missing__(self, key: str) -> int:
-        self[key] = code = len(self)
-        return code
+    def __init__(self, bulk: Bulk) -> None:
+        line = msgspec.defstruct(
+            "_Line",
+            [
+                ("ts_recv", int),
+                ("conn", str),
+                ("n", int),
+                ("frame", bulk.frame),
+                ("seq", int, 0),
+                ("text", None, None),
+                ("b64", None, None),
+                ("head", _Blank, ""),
+                ("tail", _Blank, ""),
+            ],
+            gc=False,
+        )
+        self.decode: Callable[[bytes], list[Any]] = msgspec.json.Decoder(line).decode_lines
+        self.columns = bulk.columns
+        self.table = _TABLE_OF[bulk.event]
 
 
 class _Hour:
@@ -186,34 +227,112 @@ class _Hour:
         self._task = task
         self._venue = venue
         self._grammar = venue.events(task.date)
+        self._start = task.day_start_ns + task.hour * HOUR_NS
+        self._end = self._start + HOUR_NS
+        self._ways: dict[str, _Way | None] = {}
+        self._schemas = {table: tables.schema(table, task.precision) for table in tables.TABLES}
         self.tally = Tally()
         self._unfit_count = 0
         self._unfit_first = ""
         self.spools = {
-            table: stack.enter_context(_Spool(table, tables.schema(table, task.precision), task.lake, task.sort_rows))
-            for table in tables.TABLES
+            table: stack.enter_context(Spool(schema, task.feed, task.lake)) for table, schema in self._schemas.items()
         }
 
-    def take(self, channel: str, lines: list[frames.Line], segment: str) -> None:
-        """Replay some lines of one channel."""
+    def take(self, channel: str, raw: bytes, segment: Path) -> int:
+        """Replay whole lines of one channel; returns how many they are. Raises Permanent."""
+        way = self._way(channel)
+        if way is not None:
+            count = self._at_once(way, raw)
+            if count is not None:
+                return count
+            middle = raw.find(b"\n", len(raw) // 2) + 1
+            if len(raw) > ODD_BYTES and 0 < middle < len(raw):
+                return self.take(channel, raw[:middle], segment) + self.take(channel, raw[middle:], segment)
+        return self._one_by_one(channel, raw, segment)
+
+    def _append(self, table: str, rows: pa.RecordBatch) -> None:
+        if not rows.num_rows:
+            return
+        self.tally.events[table] += rows.num_rows
+        self.spools[table].append(rows)
+        if sum(spool.held_bytes for spool in self.spools.values()) > self._task.memory_bytes // 4:
+            max(self.spools.values(), key=lambda spool: spool.held_bytes).spill()
+
+    # ------------------------------------------------------------------------------------------ many at once
+
+    def _way(self, channel: str) -> "_Way | None":
+        if channel not in self._ways:
+            bulk = None
+            if isinstance(self._grammar, BulkGrammar) and not self._task.frame_by_frame and not channel.startswith("_"):
+                bulk = self._grammar.bulk(channel)
+            self._ways[channel] = None if bulk is None else _Way(bulk)
+        return self._ways[channel]
+
+    def _at_once(self, way: "_Way", raw: bytes) -> int | None:
+        """How many lines they are; None, and nothing is done, if any of them is out of the ordinary."""
+        if raw.isspace():
+            return 0
+        try:
+            lines = some = way.decode(raw)
+            times: Any = pa.array([line.ts_recv for line in lines], pa.int64())
+            if not self._start <= pc.min(times).as_py() <= pc.max(times).as_py() < self._end:
+                some = self._of_this_hour(lines)
+                times = pa.array([line.ts_recv for line in some], pa.int64())
+                if not some:
+                    return len(lines)
+            values, counts = way.columns([line.frame for line in some])
+            rows = columns.batch(
+                self._schemas[way.table],
+                times,
+                [line.conn for line in some],
+                [line.n for line in some],
+                values,
+                counts,
+                plain=True,
+            )
+        except Exception:  # whatever it is: the frame that is to blame is found one by one
+            return None
+        control = 0 if counts is None else list(counts).count(0)
+        self.tally.add(Tally(frames=len(some), with_events=len(some) - control, control=control))
+        self._append(way.table, rows)
+        return len(lines)
+
+    def _of_this_hour(self, lines: list[Any]) -> list[Any]:
+        return [line for line in lines if self._start <= line.ts_recv < self._end]
+
+    # ------------------------------------------------------------------------------------------- one by one
+
+    def _one_by_one(self, channel: str, raw: bytes, segment: Path) -> int:
+        with _damage_told(segment):
+            lines = frames.parse_lines(raw)
+        some = self._of_this_hour(lines)
         refused: dict[tuple[str, int], str] = {}
         while True:
-            tally, rows = self._replay(channel, lines, refused, segment)
+            tally, rows = self._replay(channel, some, refused, segment)
             try:
-                batches = [(table, self.spools[table].batch(some)) for table, some in rows.items() if some]
+                batches = [(table, self._batch(table, some_rows)) for table, some_rows in rows.items() if some_rows]
                 break
-            except (pa.ArrowInvalid, OverflowError):
-                found = self._unfit(rows, segment)
+            except columns.UNFIT:
+                found = self._unfit(rows, segment.name)
                 if not found:
                     raise
                 refused |= found
-        for table, batch in batches:
-            tally.events[table] += batch.num_rows
-            self.spools[table].append(batch)
         self.tally.add(tally)
+        for table, batch in batches:
+            self._append(table, batch)
+        return len(lines)
+
+    def _batch(self, table: str, rows: list[_Row]) -> pa.RecordBatch:
+        return columns.batch(
+            self._schemas[table],
+            pa.array([row.line.ts_recv for row in rows], pa.int64()),
+            [row.line.conn for row in rows],
+            [row.line.n for row in rows],
+            _values(table, self._schemas[table].names, rows),
+        )
 
     def _replay(
-        self, channel: str, lines: list[frames.Line], refused: dict[tuple[str, int], str], segment: str
+        self, channel: str, lines: list[frames.Line], refused: dict[tuple[str, int], str], segment: Path
     ) -> tuple[Tally, dict[str, list[_Row]]]:
         tally = Tally(frames=len(lines))
         rows: dict[str, list[_Row]] = {table: [] for table in tables.TABLES}
@@ -226,7 +345,7 @@ class _Hour:
                 continue
             except Exception as e:
                 raise Permanent(
-                    f"{self._task.feed} {self._task.date}: frame {line.n} of {line.conn} in {segment} makes the "
+                    f"{self._task.feed} {self._task.date}: frame {line.n} of {line.conn} in {segment.name} makes the "
                     f"{self._task.venue} grammar fail ({type(e).__name__}: {e}): please report this fault in it"
                 ) from e
             if refused and (reason := refused.get((line.conn, line.n))):
@@ -275,18 +394,20 @@ class _Hour:
     def _judge(self, column: str, kind: str, value: Any, whose: str) -> str | None:
         if kind == "time":
             return None if value in _INT64 else f"{column} is out of range"
-        digits = self._task.precision.price if kind == "price" else self._task.precision.size
+        precision = self._task.precision
+        decimals = precision.price if kind == "price" else precision.size
+        fit = f"fit into {precision.digits} digits with {decimals} decimals"
         try:
-            pa.array([value], pa.string()).cast(pa.decimal128(18, digits))
+            pa.array([value], pa.string()).cast(pa.decimal128(precision.digits, decimals))
         except pa.ArrowInvalid:
             if not _PLAIN_DECIMAL.fullmatch(value):
                 return f"{column} is no decimal number"
             self._unfit_count += 1
             self._unfit_first = self._unfit_first or (
-                f"{column} {value} of {whose} does not fit into 18 digits with {digits} decimals: change "
+                f"{column} {value} of {whose} does not {fit}: change "
                 f"precision.{kind} in the feed's YAML ({self._task.feed}.yaml), then roll the day up again"
             )
-            return f"{column} does not fit into 18 digits with {digits} decimals"
+            return f"{column} does not {fit}"
         return None
 
     def judge(self) -> None:
@@ -327,9 +448,26 @@ _TABLE_OF: dict[type, str] = {
     Session: "sessions",
     Gap: "gaps",
 }
+_RENAMED = {
+    ("gaps", "session"): "conn",
+    ("gaps", "ts_start"): "start",
+    ("gaps", "ts_end"): "end",
+    ("sessions", "session"): "conn",
+}
 _PRICES = {"price", "last", "bid", "ask"}
 _SIZES = {"size", "last_size", "bid_size", "ask_size", "volume", "open_interest", "change"}
 _TIMELESS = {"sessions", "gaps"}
+
+
+def _values(table: str, names: Sequence[str], rows: list[_Row]) -> dict[str, list[Any]]:
+    """The events' columns, for a table with columns of such names."""
+    values: dict[str, list[Any]] = {"item": [row.item for row in rows]}
+    for name in (*(() if table in _TIMELESS else ("symbol", "ts_event")), *names[len(tables.COMMON) :]):
+        if (table, name) == ("sessions", "detail"):
+            values[name] = [bytes(row.line.frame).decode() for row in rows]
+        else:
+            values[name] = [getattr(row.event, _RENAMED.get((table, name), name)) for row in rows]
+    return values
 
 
 def _numbers(table: str, event: Any) -> Iterator[tuple[str, str, Any]]:
@@ -351,231 +489,61 @@ def _numbers(table: str, event: Any) -> Iterator[tuple[str, str, Any]]:
             yield column, kind, value
 
 
-# -------------------------------------------------------------------------------------------------- rows to columns
-
-
-class _Spool:
-    """A table's rows of one hour, waiting as Arrow batches in an unlinked file; symbols and connections as codes."""
-
-    def __init__(self, table: str, schema: pa.Schema, folder: Path, sort_rows: int) -> None:
-        self.table = table
-        self.schema = schema
-        self.symbols = _Codes()
-        self.connections = _Codes()
-        self.rows_of: Counter[int | None] = Counter()
-        self.own = [schema.field(i) for i in range(len(tables.COMMON), len(schema))]
-        keys: list[pa.Field[Any]] = [
-            pa.field("ts_recv", pa.int64()),
-            pa.field("ts_event", pa.int64()),
-            pa.field("symbol", pa.int32()),
-            pa.field("conn", pa.int32()),
-            pa.field("n", pa.int64()),
-            pa.field("item", pa.int32()),
-        ]
-        self._spooled = pa.schema(keys + self.own)
-        self._folder = folder
-        self._sort_rows = sort_rows
-        self._file: IO[bytes] | None = None
-        self._writer: Any = None
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> "_Spool":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def batch(self, rows: list[_Row]) -> pa.RecordBatch:
-        """The rows as columns. Raises ArrowInvalid or OverflowError if a value does not fit."""
-        events = [row.event for row in rows]
-        symbols, connections = self.symbols, self.connections
-        timeless = self.table in _TIMELESS
-        columns = [
-            pa.array([row.line.ts_recv for row in rows], pa.int64()),
-            pa.nulls(len(rows), pa.int64()) if timeless else pa.array([e.ts_event for e in events], pa.int64()),
-            pa.nulls(len(rows), pa.int32()) if timeless else pa.array([symbols[e.symbol] for e in events], pa.int32()),
-            pa.array([connections[row.line.conn] for row in rows], pa.int32()),
-            pa.array([row.line.n for row in rows], pa.int64()),
-            pa.array([row.item for row in rows], pa.int32()),
-            *(self._column(f, rows, events) for f in self.own),
-        ]
-        return pa.record_batch(columns, schema=self._spooled)
-
-    def _column(self, to: "pa.Field[Any]", rows: list[_Row], events: list[Any]) -> Any:
-        if pa.types.is_decimal(to.type):
-            return pa.array([getattr(e, to.name) for e in events], pa.string()).cast(to.type)
-        if to.name in {"bids", "asks"}:
-            return _levels([getattr(e, to.name) for e in events], to.type)
-        if self.table == "sessions" and to.name == "detail":
-            return pa.array([bytes(row.line.frame).decode() for row in rows], to.type)
-        name = _RENAMED.get((self.table, to.name), to.name)
-        return pa.array([getattr(e, name) for e in events], to.type)
-
-    def append(self, batch: pa.RecordBatch) -> None:
-        if self._writer is None:
-            self._file = self._stack.enter_context(_spool_file(self._folder))
-            self._writer = pa.ipc.new_file(cast(Any, self._file), self._spooled)
-        for counted in cast(Any, pc.value_counts(batch["symbol"])).to_pylist():
-            self.rows_of[counted["values"]] += counted["counts"]
-        try:
-            self._writer.write_batch(batch)
-        except OSError as e:
-            raise durable.DiskFailed(self._folder, e) from e
-
-    def sorted(self) -> Iterator[pa.Table]:
-        """All rows in order, symbols and connections now ranks: a table per group of symbols."""
-        if self._writer is None or self._file is None:
-            return
-        self._writer.close()
-        self._file.flush()
-        memory = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        reader = pa.ipc.open_file(pa.py_buffer(memory))
-        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        symbol_ranks, connection_ranks = _ranks(self.symbols), _ranks(self.connections)
-        groups = list(_groups(sorted(self.symbols), lambda s: self.rows_of[self.symbols[s]], self._sort_rows))
-        for group in groups or [[]]:
-            some = batches
-            if len(groups) > 1:
-                codes = pa.array([self.symbols[s] for s in group], pa.int32())
-                some = [b.filter(pc.is_in(b["symbol"], value_set=codes)) for b in batches]
-            table = pa.Table.from_batches(some, self._spooled).combine_chunks()
-            table = _replaced(table, "symbol", symbol_ranks.take(table["symbol"]))
-            table = _replaced(table, "conn", connection_ranks.take(table["conn"]))
-            yield table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in tables.SORT]))
-
-    def row_groups(self) -> Iterator[pa.Table]:
-        """All rows in order, in pieces of exactly ROW_GROUP_ROWS (the last may be smaller)."""
-        rest: pa.Table | None = None
-        for table in self.sorted():
-            whole = table if rest is None else pa.concat_tables([rest, table])
-            while whole.num_rows >= ROW_GROUP_ROWS:
-                yield whole.slice(0, ROW_GROUP_ROWS)
-                whole = whole.slice(ROW_GROUP_ROWS)
-            rest = whole
-        if rest is not None and rest.num_rows:
-            yield rest
-
-    def finished(self, feed: str, rows: pa.Table) -> pa.Table:
-        """Ranks become the dictionaries that the schema promises."""
-        columns: list[Any] = []
-        for f in self.schema:
-            if f.name == "feed":
-                zeros = pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows)
-                columns.append(pa.DictionaryArray.from_arrays(zeros, pa.array([feed])))
-            elif f.name == "symbol":
-                columns.append(_dictionary(rows["symbol"].combine_chunks(), sorted(self.symbols)))
-            elif f.name == "conn":
-                columns.append(_dictionary(rows["conn"].combine_chunks(), sorted(self.connections)))
-            else:
-                columns.append(rows[f.name])
-        return pa.table(columns, schema=self.schema)
-
-
-_RENAMED = {
-    ("gaps", "session"): "conn",
-    ("gaps", "ts_start"): "start",
-    ("gaps", "ts_end"): "end",
-    ("sessions", "session"): "conn",
-}
-
-
-def _levels(sides: list[list[tuple[str, str]]], to: Any) -> Any:
-    """Book sides as a list column, without a Python object per level beyond the text itself."""
-    level = to.value_type
-    offsets = [0]
-    for side in sides:
-        offsets.append(offsets[-1] + len(side))
-    prices = pa.array([price for side in sides for price, _ in side], pa.string())
-    sizes = pa.array([size for side in sides for _, size in side], pa.string())
-    pairs = pa.StructArray.from_arrays(
-        [prices.cast(level[0].type), sizes.cast(level[1].type)], fields=[level[0], level[1]]
-    )
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pairs, type=to)
-
-
-def _ranks(codes: _Codes) -> Any:
-    """For each code, the place of its string in sorted order."""
-    rank = {s: i for i, s in enumerate(sorted(codes))}
-    return pa.array([rank[s] for s in codes], pa.int32())
-
-
-def _groups(names: list[str], rows: Callable[[str], int], rows_max: int) -> Iterator[list[str]]:
-    """Neighbouring names whose rows together can be sorted in memory."""
-    group: list[str] = []
-    held = 0
-    for name in names:
-        if group and held + rows(name) > rows_max:
-            yield group
-            group, held = [], 0
-        group.append(name)
-        held += rows(name)
-    if group:
-        yield group
-
-
-def _replaced(table: pa.Table, name: str, column: Any) -> pa.Table:
-    return table.set_column(table.schema.get_field_index(name), name, column)
-
-
-def _dictionary(ranks: Any, names: list[str]) -> Any:
-    """Ranks into `names` as a dictionary column; in sorted rows they are a range, so no name is idle."""
-    low, high = (x.as_py() for x in pc.min_max(ranks).values())
-    if low is None:
-        return pa.DictionaryArray.from_arrays(ranks, pa.array([], pa.string()))
-    return pa.DictionaryArray.from_arrays(pc.subtract(ranks, low), pa.array(names[low : high + 1], pa.string()))
-
-
-def _spool_file(folder: Path) -> IO[bytes]:
-    try:
-        return tempfile.TemporaryFile(dir=folder)
-    except OSError as e:
-        raise durable.DiskFailed(folder, e) from e
-
-
 # -------------------------------------------------------------------------------------------------- columns to file
 
 # Neighbouring values differ little, so differences are small: 5x smaller than plain, and faster than a dictionary.
 _DELTAS = ("ts_recv", "ts_event", "n", "item", "ts_start", "ts_end")
-_PLAIN = ("trade_id", "detail", "evidence")  # hardly a value twice
+_PLAIN = ("trade_id", "detail", "evidence", *sorted(_SIZES))  # hardly a value twice
 
 
-def _write(task: HourTask, spool: _Spool, look: Callable[[], None]) -> jobs.Part | None:
+def _write_all(task: HourTask, spools: dict[str, Spool], look: Callable[[], None]) -> list[jobs.Part]:
+    """Write the tables one after the other, but do not wait for the disk in between."""
+    working = threading.Lock()
+    with ThreadPoolExecutor(len(spools), "write") as threads:
+        parts = threads.map(lambda table: _write(task, table, spools[table], working, look), spools)
+    return [part for part in parts if part is not None]
+
+
+def _write(
+    task: HourTask, table: str, spool: Spool, working: threading.Lock, look: Callable[[], None]
+) -> jobs.Part | None:
     """Write one table's file; None if it has no rows."""
-    groups = spool.row_groups()
-    first = next(groups, None)
+    rows_max = BOOKS_ROW_GROUP_ROWS if table == "book_snapshots" else ROW_GROUP_ROWS
+    groups = spool.row_groups(rows_max)
+    with working:
+        first = next(groups, None)
     if first is None:
         return None
-    relative = tables.file_path(spool.table, task.feed, task.date, task.hour, task.inputs)
+    relative = tables.file_path(table, task.feed, task.date, task.hour, task.inputs)
     path = task.lake / relative
     rows = 0
 
     def write(file: BinaryIO) -> None:
         nonlocal rows
-        with pq.ParquetWriter(file, spool.schema, **_format(spool.schema)) as writer:
-            group: pa.Table | None = first
-            while group is not None:
-                writer.write_table(spool.finished(task.feed, group), row_group_size=ROW_GROUP_ROWS)
+        with working, pq.ParquetWriter(file, first.schema, **_format(first.schema)) as writer:
+            for group in chain([first], groups):
+                writer.write_table(group, row_group_size=rows_max)
                 rows += group.num_rows
                 look()
-                group = next(groups, None)
 
     durable.make_folder(path.parent)
     durable.replace_by(path, write)
     found = pq.read_metadata(path).num_rows
     if found != rows:
         raise Permanent(f"{path} should hold {rows} rows, but has {found}: the disk does not keep what it is given")
-    return jobs.Part(spool.table, str(relative), rows, path.stat().st_size, archive.sha256_of(path))
+    return jobs.Part(table, str(relative), rows, path.stat().st_size, archive.sha256_of(path))
 
 
 def _format(schema: pa.Schema) -> dict[str, Any]:
     names = [name for f in schema for name in _leaves(f)]
     return {
         "compression": "zstd",
-        "compression_level": 3,
+        "compression_level": 2,  # a tenth quicker than 3, and no larger
         "version": "2.6",
         "write_page_checksum": True,
+        "write_statistics": list(tables.COMMON),  # what queries narrow by
         "store_decimal_as_integer": True,
-        "use_dictionary": [n for n in names if n not in _DELTAS + _PLAIN],
+        "use_dictionary": [n for n in names if n.rpartition(".")[2] not in _DELTAS + _PLAIN],
         "column_encoding": {n: "DELTA_BINARY_PACKED" for n in names if n in _DELTAS},
     }
 

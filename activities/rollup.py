@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from temporalio import activity
 
 from activities.processes import Processes
-from activities.replay import HourTask, replay_hour
+from activities.replay import MEMORY_BYTES, HourTask, replay_hour
 from ssmd import __version__, archive, config, coverage, jobs, tables
 from ssmd.clock import SECOND_NS
 from ssmd.errors import Permanent
@@ -17,9 +17,10 @@ from ssmd.errors import Permanent
 class Rollup:
     """The lake under a data folder, and the processes that fill it."""
 
-    def __init__(self, places: config.Places, processes: Processes) -> None:
+    def __init__(self, places: config.Places, processes: Processes, memory_bytes: int = MEMORY_BYTES) -> None:
         self._places = places
         self._processes = processes
+        self._memory_bytes = memory_bytes
 
     @activity.defn(no_thread_cancel_exception=True)
     def rollup_hour(self, hour: jobs.Hour) -> jobs.RolledHour:
@@ -37,6 +38,7 @@ class Rollup:
             hour=hour.hour,
             precision=feed.precision,
             segments=[(s.name, s.channel, s.sha256) for s in segments],
+            memory_bytes=self._memory_bytes,
         )
         doing = f"rolling up {hour.feed} {hour.date} {hour.hour:02d}:00"
         return self._processes.run(doing, sum(s.records for s in segments), replay_hour, task)
@@ -74,7 +76,7 @@ class Rollup:
             events=dict(sorted(events.items())),
             software=__version__,
             coverage=_coverage(manifest),
-            precision=(precision.price, precision.size),
+            precision=(precision.price, precision.size, precision.digits),
         )
         path = tables.save_day(self._places.lake, lake_day)
         return jobs.RolledUp(

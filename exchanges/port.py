@@ -5,9 +5,9 @@ Nothing here or below does I/O. A connector feeds an `Adapter` frames and sends 
 module-level `venue: Venue` which brings these together.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import urlencode
 
 from ssmd import frames
@@ -141,15 +141,6 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Ends(Exception):
-    """Raised by a simulated connection when the venue ends it, with the WebSocket's close code and reason."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"{code} {reason}")
-        self.code = code
-        self.reason = reason
-
-
 class Record(NamedTuple):
     """One market-data frame as recorded or made up, before a connection numbers it.
 
@@ -166,7 +157,7 @@ class Record(NamedTuple):
 
 
 class SimulatedConnection(Protocol):
-    """The server's grammar on one connection. `received` and `heartbeat` may raise Ends."""
+    """The server's grammar on one connection."""
 
     @property
     def subscriptions(self) -> int:
@@ -192,6 +183,22 @@ class SimulatedConnection(Protocol):
     def heartbeat(self, now_ns: int) -> bytes | None:
         """Asked about once a second: the body of a WebSocket Ping that is due."""
         ...
+
+    def due(self, now_ns: int) -> Sequence[bytes]:
+        """Asked about twice a second: text frames that are due by the passing of time alone."""
+        ...
+
+    @property
+    def ended(self) -> tuple[int, str] | None:
+        """Close code and reason, once the venue has had enough of this client; 1006: it just hangs up."""
+        ...
+
+
+@runtime_checkable
+class HearsPings(Protocol):
+    """A simulated connection that minds whether its client sends WebSocket pings."""
+
+    def pinged(self, now_ns: int) -> None: ...
 
 
 class Simulator(Protocol):
@@ -298,4 +305,37 @@ class EventGrammar(Protocol):
 
     def __call__(self, channel: str, wire: bytes) -> Sequence[Event]:
         """The frame's events in order. Raises Unparsable."""
+        ...
+
+
+class Columns(NamedTuple):
+    """What many frames say: for each field of their events its values, one after the other.
+
+    A field left out is None in all of them. Prices and sizes need not be looked at: one that is no plain decimal
+    (`-1.50`) is as if Unparsable had been raised. `ts_event` may be RFC 3339 text in UTC (`…Z`) instead of ns.
+    `counts` is how many events each frame has; None: one each.
+    """
+
+    values: Mapping[str, Sequence[Any]]
+    counts: Sequence[int] | None = None
+
+
+class Bulk(NamedTuple):
+    """How many frames of a channel are understood at once, where all of their events are of one kind.
+
+    `frame` is what msgspec decodes a frame into. `columns` gives of such frames exactly what the grammar gives of
+    each, or raises Unparsable if any of them is out of the ordinary: then each is asked for by itself.
+    """
+
+    frame: Any
+    event: type[Event]
+    columns: Callable[[Sequence[Any]], Columns]
+
+
+@runtime_checkable
+class BulkGrammar(EventGrammar, Protocol):
+    """A grammar that is quick with many frames. It may do without: the rollup then takes them one by one."""
+
+    def bulk(self, channel: str) -> Bulk | None:
+        """None for a channel without such a way."""
         ...

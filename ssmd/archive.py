@@ -204,10 +204,11 @@ def save_manifest(path: Path, manifest: Manifest) -> None:
     durable.replace(path, checked_json.encode(manifest, indent=1))
 
 
-def manifests(archive: Path, feed: str | None = None) -> Iterator[Manifest]:
-    """Every day's manifest, by feed and date."""
+def manifests(archive: Path, feed: str | None = None, since: str = "") -> Iterator[Manifest]:
+    """Every day's manifest (of dates from `since` on), by feed and date."""
     for path in sorted(archive.glob(f"{feed or '*'}/????-??-??/manifest.json")):
-        yield load_manifest(path)
+        if path.parent.name >= since:
+            yield load_manifest(path)
 
 
 def sha256_of(path: Path) -> str:

@@ -56,10 +56,15 @@ class FeedVersion(_Model):
 
 
 class Precision(_Model):
-    """Digits after the decimal point that the lake keeps; a finer value makes the rollup fail, never round."""
+    """Digits after the decimal point that the lake keeps; a value that does not fit is quarantined, never rounded.
+
+    `digits` is how many a value has in all. Feeds are read together: the most before the point of any and the most
+    after it must stay within 38, or DuckDB rounds. More than 18 take twice the memory.
+    """
 
     price: int
     size: int
+    digits: int = Field(18, ge=18, le=38)
 
 
 class Feed(_Model):
@@ -131,6 +136,13 @@ class Journalling(_Model):
     free_bytes_min: int = 256 << 20  # to be left on its disk; a twentieth of the disk, if that is less
 
 
+class RollingUp(_Model):
+    """What a worker may use for rollups: processes (none named: one for each core), and memory for rows in each."""
+
+    processes: int | None = Field(None, ge=1)
+    memory_bytes: int = Field(512 << 20, ge=32 << 20)
+
+
 class Environment(_Model):
     """What runs where: `local` runs everything here against simulators."""
 
@@ -140,6 +152,7 @@ class Environment(_Model):
     temporal: Temporal = Temporal()
     journalling: Journalling = Journalling()
     archiving: Archiving = Archiving()
+    rolling_up: RollingUp = RollingUp()
     feeds: list[EnvironmentFeed] = Field(min_length=1)
 
     def feed(self, name: str) -> EnvironmentFeed:

@@ -111,7 +111,7 @@ class Appender:
         """Open or create `path`; cut it to `size` bytes first if given (recovery to the last committed length)."""
         self.path = path
         try:
-            created = not path.exists()
+            self._created = not path.exists()  # its name is not on disk yet
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             if size is not None and size != os.fstat(self._fd).st_size:
                 os.ftruncate(self._fd, size)
@@ -119,8 +119,6 @@ class Appender:
             self.size = os.fstat(self._fd).st_size
         except OSError as e:
             raise DiskFailed(path, e) from e
-        if created:
-            sync_folder(path.parent)
 
     def append(self, data: bytes) -> None:
         try:
@@ -136,6 +134,9 @@ class Appender:
             os.fdatasync(self._fd)
         except OSError as e:
             raise DiskFailed(self.path, e) from e
+        if self._created:
+            sync_folder(self.path.parent)
+            self._created = False
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -8,11 +8,12 @@ venue's bytes are copied and never re-encoded:
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 BLANK = b" \t\r\n"
+_LINE = b'{"seq":%d,%s'
 
 # Our own channels; a venue's channel never starts with an underscore.
 SESSION = "_session"
@@ -63,7 +64,12 @@ def message(ts_recv: int, conn: bytes, n: int, wire: bytes, *, bad: str | None =
 
 def line(seq: int, msg: bytes) -> bytes:
     """The archive line of a message, without its newline."""
-    return b'{"seq":%d,%s' % (seq, msg[1:])
+    return _LINE % (seq, msg[1:])
+
+
+def lines(seqs: Iterable[int], messages: Iterable[bytes]) -> list[bytes]:
+    """The archive lines of messages, without their newlines."""
+    return [_LINE % (seq, msg[1:]) for seq, msg in zip(seqs, messages, strict=True)]
 
 
 def _body(wire: bytes, json: bool) -> bytes:

@@ -46,6 +46,11 @@ def stream(env: str, feed: str, shard: str | None = None) -> str:
     return prefix(env, feed, shard).replace(".", "_").replace("-", "_").upper()
 
 
+def ends(env: str, feed: str, shard: str | None = None) -> str:
+    """Where fast-ingest batches are ended: the stream takes it, nothing is stored, no subscriber to frames sees it."""
+    return f"{prefix(env, feed, shard)}.ends"
+
+
 def archived(env: str, feed: str, shard: str | None = None) -> str:
     """Where the archiver says which frames are safe (core NATS; a request to `.get` asks for all)."""
     return f"{prefix(env, feed, shard)}.archived"

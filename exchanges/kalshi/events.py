@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from exchanges.port import Unparsable
+from exchanges.port import Bulk, Columns, Unparsable
 from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Level, Side, Status, Ticker, Trade
 from ssmd.frames import CONTROL, GAP, SESSION
 
@@ -21,14 +21,16 @@ DOLLARS_FROM = "2026-03-12"  # the day the integer fields left the WebSocket fee
 
 Outcome = Literal["yes", "no"]
 _Parse = Callable[[bytes], Sequence[Event]]
+_Columns = dict[str, list[str | None]]
 
 
 class Grammar:
-    """From a frame of a channel to its events; each channel has its function."""
+    """From a frame of a channel to its events; each channel has its function, the busy ones another for many frames."""
 
-    def __init__(self, name: str, parsers: Mapping[str, _Parse]) -> None:
+    def __init__(self, name: str, parsers: Mapping[str, _Parse], bulks: Mapping[str, Bulk] | None = None) -> None:
         self.name = name
         self._parsers = parsers
+        self._bulks = bulks or {}
 
     def __call__(self, channel: str, wire: bytes) -> Sequence[Event]:
         parse = self._parsers.get(channel)
@@ -40,6 +42,9 @@ class Grammar:
             raise Unparsable(f"{channel} is not as the {self.name} grammar has it: {e}") from e
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise Unparsable(f"{channel} is not JSON: {e}") from e
+
+    def bulk(self, channel: str) -> Bulk | None:
+        return self._bulks.get(channel)
 
     def __repr__(self) -> str:
         return f"Grammar({self.name!r})"
@@ -88,6 +93,36 @@ def _body(kind: str, message: type[_M]) -> Callable[[bytes], _M]:
     return body
 
 
+def _bulk(
+    kind: str,
+    message: type[_Message],
+    event: type[Event],
+    columns: Callable[[Sequence[Any]], _Columns],
+) -> Bulk:
+    """Many frames of type `kind`, as `_body` has them but for `ts`: as text it is quicker to make columns of."""
+    timed = msgspec.defstruct("_Timed", [("ts", str | int | None, None)], bases=(message,), kw_only=True, gc=False)
+    frame = msgspec.defstruct("_Frame", [("type", Literal[kind]), ("msg", timed)], gc=False)
+
+    def columns_of(frames: Sequence[Any]) -> Columns:
+        messages = [frame.msg for frame in frames]
+        symbols = [m.market_ticker for m in messages]
+        return Columns({"symbol": symbols, "ts_event": _times(messages), **columns(messages)})
+
+    return Bulk(frame, event, columns_of)
+
+
+def _times(messages: Sequence[Any]) -> Sequence[str | int | None]:
+    """`_time_ns` of each; RFC 3339 stays text. Raises Unparsable if some are text and some are not."""
+    kinds = {type(m.ts) for m in messages}
+    if kinds == {str}:
+        return [m.ts for m in messages]
+    if str in kinds:
+        raise Unparsable("times are written in two ways")
+    if {type(m.ts_ms) for m in messages} == {int}:
+        return [m.ts_ms * 1_000_000 for m in messages]
+    return [_time_ns(m) for m in messages]
+
+
 _DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
@@ -109,12 +144,17 @@ def _is_zero(text: str) -> bool:
     return not Decimal(_decimal(text))
 
 
+@lru_cache(1 << 14)
+def _is(price: str, number: str) -> bool:
+    return Decimal(_decimal(price)) == Decimal(number)
+
+
 def _book_side(outcome: Outcome, price: str) -> tuple[BookSide, str]:
     return ("bid", _decimal(price)) if outcome == "yes" else ("ask", _complement(price))
 
 
-def _taker(outcome: Outcome | Literal[""]) -> Side | None:
-    return {"yes": "buy", "no": "sell"}.get(outcome)  # type: ignore[return-value]
+_TAKERS: dict[str, Side] = {"yes": "buy", "no": "sell"}
+_taker = _TAKERS.get  # None where the venue does not say
 
 
 def _snapshot(symbol: str, ts_event: int | None, yes: list[Level], no: list[Level]) -> BookSnapshot:
@@ -130,7 +170,7 @@ def _price(level: Level) -> Decimal:
 
 def _quote(price: str | None, size: str | None, nothing: str) -> tuple[str | None, str | None]:
     """A side of the ticker; a bid of 0 or an offer of 1 with no size stands for an empty side."""
-    if price is None or (Decimal(_decimal(price)) == Decimal(nothing) and (size is None or _is_zero(size))):
+    if price is None or (_is(price, nothing) and (size is None or _is_zero(size))):
         return None, None
     return price, None if size is None else _decimal(size)
 
@@ -274,6 +314,55 @@ def _known(text: str) -> str | None:
     return _decimal(text) if text else None
 
 
+def _trades_in_dollars(messages: Sequence[_DollarTrade]) -> _Columns:
+    return {
+        "price": [m.yes_price_dollars for m in messages],
+        "size": [m.count_fp for m in messages],
+        "side": [_taker(m.taker_outcome_side or m.taker_side) for m in messages],
+        "trade_id": [m.trade_id for m in messages],
+    }
+
+
+def _tickers_in_dollars(messages: Sequence[_DollarTicker]) -> _Columns:
+    bid, bid_size = [m.yes_bid_dollars or None for m in messages], [m.yes_bid_size_fp or None for m in messages]
+    ask, ask_size = [m.yes_ask_dollars or None for m in messages], [m.yes_ask_size_fp or None for m in messages]
+    _clear_empty(bid, bid_size, "0")
+    _clear_empty(ask, ask_size, "1")
+    return {
+        "last": _all_traded([m.price_dollars or None for m in messages]),
+        "last_size": _all_traded([m.last_trade_size_fp or None for m in messages]),
+        "bid": bid,
+        "bid_size": bid_size,
+        "ask": ask,
+        "ask_size": ask_size,
+        "volume": [m.volume_fp or None for m in messages],
+        "open_interest": [m.open_interest_fp or None for m in messages],
+    }
+
+
+def _all_traded(numbers: list[str | None]) -> list[str | None]:
+    """`_traded` of each."""
+    zeros = {number for number in set(numbers) if number is not None and _is_zero(number)}
+    return [None if number in zeros else number for number in numbers] if zeros else numbers
+
+
+def _clear_empty(prices: list[str | None], sizes: list[str | None], nothing: str) -> None:
+    """As `_quote` has it, which is asked only where the price leaves a doubt."""
+    doubtful = {price for price in set(prices) if price is None or _is(price, nothing)}
+    if doubtful:
+        for i, price in enumerate(prices):
+            if price in doubtful:
+                prices[i], sizes[i] = _quote(price, sizes[i], nothing)
+
+
+def _deltas_in_dollars(messages: Sequence[_DollarDelta]) -> _Columns:
+    return {
+        "side": ["bid" if m.side == "yes" else "ask" for m in messages],
+        "price": [m.price_dollars if m.side == "yes" else _complement(m.price_dollars) for m in messages],
+        "change": [m.delta_fp for m in messages],
+    }
+
+
 DOLLARS = Grammar(
     "dollar",
     {
@@ -282,6 +371,11 @@ DOLLARS = Grammar(
         "ticker": _ticker_in_dollars,
         "orderbook_snapshot": _snapshot_in_dollars,
         "orderbook_delta": _delta_in_dollars,
+    },
+    {
+        "trade": _bulk("trade", _DollarTrade, Trade, _trades_in_dollars),
+        "ticker": _bulk("ticker", _DollarTicker, Ticker, _tickers_in_dollars),
+        "orderbook_delta": _bulk("orderbook_delta", _DollarDelta, BookDelta, _deltas_in_dollars),
     },
 )
 

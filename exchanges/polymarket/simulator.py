@@ -310,6 +310,14 @@ class PolymarketConnection:
         """The client is the one who pings."""
         return None
 
+    def due(self, now_ns: int) -> Sequence[bytes]:
+        return ()
+
+    @property
+    def ended(self) -> tuple[int, str] | None:
+        """Whether a client that does not ping is hung up on is not known."""
+        return None
+
 
 def _record(ts_ns: int, wire: bytes) -> Record | None:
     """A recorded frame. Raises Unparsable."""

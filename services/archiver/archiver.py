@@ -14,6 +14,8 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 
+from services.archiver import delivery
+from services.archiver.delivery import Deliveries, Delivery
 from services.archiver.store import Key, Store
 from ssmd import broker, config, durable, frames, subjects
 from ssmd.archive import Manifest, Ranges
@@ -63,7 +65,8 @@ class Archiver:
         self._consumer = ""
         self._requests: dict[int, tuple[float, int]] = {}  # number -> (when, messages still to come), oldest first
         self._request_number = 0
-        self._routes: dict[str, tuple[str, str]] = {}
+        self._deliveries: Deliveries
+        self._ask_now = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._commit_now = asyncio.Event()
         self._pending = 0
@@ -85,11 +88,9 @@ class Archiver:
             for mended in await asyncio.to_thread(self._store.recover):
                 self._log.error("archive mended", what=mended)
             self._nats = await broker.connect(self._nats_url, f"archiver-{self._feed}", self._log, self._nats_back)
-            await self._ensure_stream()
             self._inbox = self._nats.new_inbox()
-            await self._nats.subscribe(
-                f"{self._inbox}.*", cb=self._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
-            )
+            self._deliveries = await delivery.subscribe(self._nats, self._inbox, self._take, self._ended)
+            await self._ensure_stream()
             await self._nats.subscribe(f"{subjects.archived(self._env, self._feed)}.get", cb=self._on_archived_get)
             await self._nats.subscribe(subjects.seal(self._env, self._feed), cb=self._on_seal)
             await self._open_consumer()
@@ -101,6 +102,7 @@ class Archiver:
     async def _work(self, stop: asyncio.Event) -> None:
         tasks: list[asyncio.Future[None]] = [
             asyncio.ensure_future(_wait(stop)),
+            asyncio.create_task(self._ask_whenever_due()),
             asyncio.create_task(self._commit_regularly()),
             asyncio.create_task(self._keep_house()),
             self._failed,
@@ -168,6 +170,7 @@ class Archiver:
                 self._log.warning("cannot read the stream yet", error=f"{type(e).__name__}: {e}")
                 await asyncio.sleep(0.5)
         self._consumer = info.name
+        self._deliveries.consume(info.name)
         self._pending = info.num_pending or 0
         self._requests.clear()
         self._consumer_gone = False
@@ -190,50 +193,49 @@ class Archiver:
                 reply=f"{self._inbox}.{self._request_number}",
             )
 
-    async def _on_message(self, msg: Msg) -> None:
-        try:
-            number = int(msg.subject.rpartition(".")[2]) if msg.subject.startswith(self._inbox) else 0
-            if msg.headers is not None and "Status" in msg.headers:
-                self._requests.pop(number, None)  # 404, 408, 409: this request is over
-                why = msg.headers.get("Description", "")
-                if msg.headers["Status"] == "503" or why in CONSUMER_GONE:
-                    self._consumer_gone = True  # asking it again would be answered at once, for ever
-                if msg.headers["Status"] == "409" and why != "Batch Completed" and "MaxBytes" not in why:
-                    self._log.info("pull request ended", why=why)
-            else:
-                self._take(msg)
+    async def _ask_whenever_due(self) -> None:
+        while True:
+            await self._ask_now.wait()
+            self._ask_now.clear()
             await self._ask()
-            if self._store.buffered_bytes >= self._pace.commit_bytes:
-                self._commit_now.set()
-        except Exception as e:  # nats-py would swallow it
-            if not self._failed.done():
-                self._failed.set_exception(e)
 
-    def _take(self, msg: Msg) -> None:
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, v2 with domain and hash
-        tokens = msg.reply.split(".")
-        consumer, seq, delivered, pending = (
-            (tokens[3], *tokens[5:7], tokens[8]) if len(tokens) == 9 else (tokens[5], *tokens[7:9], tokens[10])
-        )
-        if consumer != self._consumer:
-            return  # one that was given up; its successor brings this message too
-        if int(delivered) != self._delivered + 1:
+    def _take(self, delivery: Delivery) -> None:
+        """Messages have come."""
+        count = len(delivery.seqs)
+        if delivery.first != self._delivered + 1 or delivery.last != self._delivered + count:
             self._consumer_gone = True  # some went to a connection that was dead already: read them again
             return
-        self._delivered += 1
-        first = next(iter(self._requests), None)  # the server works requests off in order
-        if first is not None:
-            when, left = self._requests[first]
-            if left > 1:
-                self._requests[first] = (when, left - 1)
+        self._delivered = delivery.last
+        self._pending = delivery.pending
+        try:
+            self._store.add_all(delivery.seqs, delivery.subjects, delivery.messages)
+        except Exception as e:  # nats-py would swallow it
+            self._fail(e)
+        while count and self._requests:  # the server works them off in order
+            number, (when, left) = next(iter(self._requests.items()))
+            if left > count:
+                self._requests[number] = (when, left - count)
             else:
-                del self._requests[first]
-        self._pending = int(pending)
-        route = self._routes.get(msg.subject)
-        if route is None:
-            channel, token = msg.subject.rsplit(".", 2)[1:]
-            route = self._routes[msg.subject] = (channel, subjects.symbol(token))
-        self._store.add(int(seq), *route, msg.data)
+                del self._requests[number]
+            count = max(0, count - left)
+        if len(self._requests) < REQUESTS:
+            self._ask_now.set()
+        if self._store.buffered_bytes >= self._pace.commit_bytes:
+            self._commit_now.set()
+
+    def _ended(self, number: int, status: str, why: str) -> None:
+        """A pull request is over: 404, 408, 409, or 503 if nobody was there to take it."""
+        self._requests.pop(number, None)
+        if status == "503" or why in CONSUMER_GONE:
+            self._consumer_gone = True  # asking it again would be answered at once, for ever
+        if status == "409" and why != "Batch Completed" and "MaxBytes" not in why:
+            self._log.info("pull request ended", why=why)
+        self._ask_now.set()
+
+    def _fail(self, error: Exception) -> None:
+        """End the process, for a reason that arose where nobody would see it."""
+        if not self._failed.done():
+            self._failed.set_exception(error)
 
     def _nats_back(self) -> None:
         self._consumer_gone = True  # what was on its way to the old connection is lost, and a consumer may be, too
@@ -273,8 +275,7 @@ class Archiver:
             try:
                 manifests = await asyncio.to_thread(self._store.write, commit)
             except Exception as e:  # whoever asked for it, a NATS callback say: the process must end
-                if not self._failed.done():
-                    self._failed.set_exception(e)
+                self._fail(e)
                 raise
             self._finished += len(commit.finished)
             for date, manifest in manifests.items():
@@ -401,8 +402,7 @@ class Archiver:
             answer = {"error": f"{type(e).__name__}: {e}"}
         except durable.DiskFailed as e:
             answer = {"error": str(e)}
-            if not self._failed.done():
-                self._failed.set_exception(e)
+            self._fail(e)
         await msg.respond(msgspec.json.encode(answer))
 
     # ------------------------------------------------------------------------------------------------- telemetry

@@ -35,6 +35,10 @@ class Numbers:
         ranges.insert(i + 1, (low, high))
         return True
 
+    def grow(self, last: int) -> None:
+        """Add every number after the last one up to this."""
+        self.ranges[-1] = (self.ranges[-1][0], last)
+
     def holes(self, first: int, last: int) -> Ranges:
         """What is missing of first..last."""
         missing: Ranges = []

@@ -2,7 +2,8 @@
 
 Frames come out in batches, one for each read of the socket, stamped before they are parsed. Owning the shell
 (instead of `connect()` and `recv()`) saves a future and a task switch per frame, and lets the end of a
-connection be read to its last byte.
+connection be read to its last byte. Whole text frames are cut out here; all others go through websockets, each by
+itself, so that its parser always stands between two frames.
 """
 
 import asyncio
@@ -19,9 +20,14 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from services.connector.framing import frame_end, whole_texts
 from ssmd.clock import Clock, RecordedClock
 from ssmd.errors import Transient
 from ssmd.recorded_time import ClientRecordedTime, ClientRecordedTimeFactory
+
+READ_BYTES = 32 << 10  # 1 ms of work at most before others get their turn, on a busy socket too
+HEAD_BYTES_MAX = 64 << 10
+PING_SECONDS = 15.0  # Kraken Futures hangs up after a minute without one; no venue minds
 
 OnOpen = Callable[["Link"], Sequence[bytes]]  # -> text frames to send first
 OnFrames = Callable[[Sequence[bytes], int], Sequence[bytes]]  # frames, ts_recv -> text frames owed to the venue
@@ -45,7 +51,7 @@ class Target:
     frame_bytes_max: int
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """Calls `on_open` once, then `on_frames` for every read, until the connection ends; `ended` then tells why.
 
     Both are called from within the read that brought them: a venue may send its first frames together with
@@ -65,6 +71,12 @@ class Link(asyncio.Protocol):
         ]
         self._ws = ClientProtocol(uri, extensions=extensions or None, max_size=target.frame_bytes_max)
         self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray(READ_BYTES)
+        self._view = memoryview(self._buffer)
+        self._unread = bytearray()  # a frame that is not here to its end, or an unfinished answer to the handshake
+        self._needed = 0  # so many bytes of it must be there before another look is worth it
+        self._headed = False  # the answer's head was read
+        self._cutting = False  # frames may be cut here: the connection is open, and its frames are what they seem
         self._parts: list[bytes] = []
         self._answered = False
         self._ended = False
@@ -101,7 +113,7 @@ class Link(asyncio.Protocol):
         host, port = self._transport.get_extra_info("sockname")[:2] if self._transport else ("", 0)
         return f"{host}:{port}"
 
-    # ------------------------------------------------------------------------------------------ asyncio.Protocol
+    # ---------------------------------------------------------------------------------- asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
@@ -111,11 +123,29 @@ class Link(asyncio.Protocol):
         self._ws.send_request(request)
         self._flush()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         ts_recv = self._clock.now_ns()
         self.last_heard = self._loop.time()
-        self._ws.receive_data(data)
-        self._take(ts_recv)
+        if nbytes == READ_BYTES:  # more is waiting, of which uvloop would read 32 buffers before anything else
+            self._yield()
+        self._unread += self._view[:nbytes]
+        if len(self._unread) >= self._needed:
+            data = bytes(self._unread)
+            self._unread.clear()
+            self._needed = 0
+            self._guarded(self._read, data, ts_recv)
+
+    def _yield(self) -> None:
+        assert self._transport is not None
+        self._transport.pause_reading()
+        self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         self._end_of_stream()
@@ -134,17 +164,13 @@ class Link(asyncio.Protocol):
         if not self._ended:
             self._ended = True
             self._ws.receive_eof()
-            self._take(self._clock.now_ns())
+            self._guarded(self._take, self._clock.now_ns())
 
-    def _take(self, ts_recv: int) -> None:
+    def _guarded(self, call: Callable[..., None], *args: object) -> None:
+        """Errors of ours, a full disk say: asyncio would log them and go on."""
         try:
-            events = self._ws.events_received()
-            if events and not self._answered:
-                self._answer(events.pop(0))
-            if events:
-                self._deliver(events, ts_recv)
-            self._flush()
-        except Exception as e:  # of ours, a full disk say: asyncio would log it and go on
+            call(*args)
+        except Exception as e:
             self.fail(e)
 
     def fail(self, error: Exception) -> None:
@@ -154,12 +180,61 @@ class Link(asyncio.Protocol):
                 future.set_exception(error)
         self.abort()
 
+    def _read(self, data: bytes, ts_recv: int) -> None:
+        limit = self._target.frame_bytes_max
+        at = 0
+        while at < len(data):
+            if self._cutting and not self._parts:
+                wires, at = whole_texts(data, at, limit)
+                if wires:
+                    self._hand_on(wires, ts_recv)
+                if at == len(data):
+                    break
+            end = self._next_end(data, at)
+            if end > len(data):
+                self._unread += data[at:]
+                self._needed = end - at
+                break
+            self._ws.receive_data(data[at:end])
+            self._take(ts_recv)
+            at = end
+
+    def _next_end(self, data: bytes, at: int) -> int:
+        """Up to where websockets gets `data` next: one frame, the head of the answer to the handshake, or the rest."""
+        if self._cutting:
+            return frame_end(data, at, self._target.frame_bytes_max)
+        if self._headed:
+            return len(data)
+        head = data.find(b"\r\n\r\n", at)
+        if head >= 0:
+            self._headed = True
+            return head + 4
+        if len(data) > HEAD_BYTES_MAX:
+            raise Transient(f"{self._target.url} answers the handshake with {HEAD_BYTES_MAX} bytes without an end")
+        return len(data) + 1
+
+    def _take(self, ts_recv: int) -> None:
+        events = self._ws.events_received()
+        if events and not self._answered:
+            self._answer(events.pop(0))
+        if events:
+            self._deliver(events, ts_recv)
+        self._flush()
+        ws = self._ws
+        self._cutting = (
+            ws.state in {State.OPEN, State.CLOSING}
+            and not ws.extensions
+            and ws.close_rcvd is None
+            and ws.parser_exc is None
+        )
+
     def _answer(self, event: object) -> None:
         self._answered = True
         error = self._ws.handshake_exc
         if error is None:
             self._opened.set_result(None)
             self.send(self._on_open(self))
+            self._loop.call_later(PING_SECONDS, self._keep_pinging)
         elif not self._opened.done():
             if isinstance(error, InvalidStatus) and isinstance(event, Response):
                 body = (event.body or b"")[:500].decode(errors="replace")
@@ -181,8 +256,10 @@ class Link(asyncio.Protocol):
                 if event.fin:
                     wires.append(b"".join(self._parts))
                     self._parts = []
-        if not wires:
-            return
+        if wires:
+            self._hand_on(wires, ts_recv)
+
+    def _hand_on(self, wires: Sequence[bytes], ts_recv: int) -> None:
         recorded = self._recorded_time()
         if recorded is None:
             self.send(self._on_frames(wires, ts_recv))
@@ -211,6 +288,11 @@ class Link(asyncio.Protocol):
             self._ws.send_ping(b"ssmd")
             self._flush()
 
+    def _keep_pinging(self) -> None:
+        if self._ws.state is State.OPEN:
+            self.ping()
+            self._loop.call_later(PING_SECONDS, self._keep_pinging)
+
     def close(self) -> None:
         """Begin the closing handshake; frames go on arriving until `ended`."""
         if self._ws.state is State.OPEN:
@@ -228,9 +310,11 @@ class Link(asyncio.Protocol):
         for data in self._ws.data_to_send():
             if data:
                 self._transport.write(data)
-            else:
+            elif self._transport.can_write_eof():
                 with contextlib.suppress(OSError):  # the other side is gone already
                     self._transport.write_eof()
+            else:  # TLS
+                self._transport.close()
         if self._ws.state is State.CLOSED or self._ws.close_expected():
             # As RFC 6455 7.1.1 has it the server closes TCP first; do not wait for ever.
             self._loop.call_later(1.0, self._transport.close)

@@ -31,17 +31,20 @@ def main() -> None:
         temporal = environment.temporal.model_copy(update={"address": addresses.temporal})
         log = configure_logging(service="worker")
         telemetry = Telemetry("worker")
-        with Processes() as processes:
-            serving = Serving(temporal, steps(config.Places(args.data), addresses, processes), args.grace, log)
+        with Processes(environment.rolling_up.processes) as processes:
+            activities = steps(config.Places(args.data), addresses, processes, environment.rolling_up)
+            serving = Serving(temporal, activities, args.grace, log)
             await telemetry.serve("127.0.0.1", args.port)
             await serving.run(stop, telemetry)
             await telemetry.close()
 
     async def run_here(stop: asyncio.Event) -> None:
         addresses = _addresses_if_any(args.data, args.env)
+        rolling_up = config.load_environment(addresses.environment).rolling_up
         job, given = args.local
-        with Processes() as processes:
-            answer = await Local(steps(config.Places(args.data), addresses, processes)).run(job, given, stop)
+        with Processes(rolling_up.processes) as processes:
+            activities = steps(config.Places(args.data), addresses, processes, rolling_up)
+            answer = await Local(activities).run(job, given, stop)
         sys.stdout.write(answer.decode() + "\n")
 
     service.run(run_here if args.local else serve)

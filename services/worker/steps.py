@@ -11,10 +11,12 @@ from activities.verify import Verify
 from ssmd import config
 
 
-def steps(places: config.Places, addresses: config.Addresses, processes: Processes) -> list[Callable[..., Any]]:
+def steps(
+    places: config.Places, addresses: config.Addresses, processes: Processes, rolling_up: config.RollingUp
+) -> list[Callable[..., Any]]:
     """The activities, bound to a data folder and the servers of an environment."""
     archive = Archive(places, addresses.environment, addresses.nats)
-    rollup = Rollup(places, processes)
+    rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
     return [
         archive.await_seal,

@@ -165,7 +165,7 @@ def _bad(root: Path, manifest: "Manifest") -> "Iterator[Line]":
     folder = archive.day_folder(root, manifest.feed, manifest.date)
     for segment in manifest.segments:
         if segment.channel == frames.BAD:
-            yield from archive.read_segment(folder / segment.name)
+            yield from archive.read_segment(folder / segment.name, segment)
 
 
 def _samples(root: Path, manifest: "Manifest", reasons: set[str]) -> dict[str, str]:

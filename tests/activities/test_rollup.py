@@ -130,7 +130,7 @@ def test_the_bytes_do_not_depend_on_how_the_work_was_cut(tmp_path: Path) -> None
     for i in range(3000):
         many.trade((GOLD, SILVER, f"KXM-{i % 17}")[i % 3], f"0.{i % 90 + 10}00", f"{i}.25")
     whole = replay_hour(task(tmp_path, 1, many.write(tmp_path / "archive")), board(tmp_path))
-    small = replace(task(tmp_path, 1, many.write(tmp_path / "archive")), read_bytes=5000, sort_rows=200)
+    small = replace(task(tmp_path, 1, many.write(tmp_path / "archive")), read_bytes=5000, memory_bytes=64 << 10)
     assert replay_hour(small, board(tmp_path)) == whole
     rows = pq.ParquetFile(tmp_path / "lake" / whole.parts[0].path).read(columns=list(tables.SORT)).to_pylist()
     assert len(rows) == 3000
@@ -193,6 +193,25 @@ def test_one_absurd_value_among_many_is_quarantined_and_holds_nobody_up(tmp_path
     rolled = roll_up(tmp_path, processes)
     assert rolled.rows == {"book_deltas": 150}
     assert rolled.quarantined == {"change does not fit into 18 digits with 2 decimals": 1}
+
+
+def test_a_feed_with_large_numbers_says_how_many_digits_it_needs(
+    tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coin's day volume may have 13 digits before the point and 8 after it; the feed beside it has its 18."""
+    volume = "1234567890123.12345678"
+    day = ArchivedDay().at(1).delta(GOLD, "yes", "0.5100", volume)
+    day.write(tmp_path / "archive")
+    feed = (config.application_folder() / "exchanges/feeds/kalshi.yaml").read_text()
+    assert "precision: {price: 6, size: 2}" in feed
+    (tmp_path / "config/feeds").mkdir(parents=True)
+    larger = feed.replace("precision: {price: 6, size: 2}", "precision: {price: 12, size: 12, digits: 28}")
+    (tmp_path / "config/feeds/kalshi.yaml").write_text(larger)
+    with pytest.raises(Permanent, match="18 digits"):
+        roll_up(tmp_path, processes)
+    monkeypatch.setenv("SSMD_CONFIG", str(tmp_path / "config"))
+    row = table(tmp_path, "book_deltas", roll_up(tmp_path, processes))[0]
+    assert row["change"] == Decimal(volume)
 
 
 def test_digits_that_say_nothing_are_no_reason_to_refuse(tmp_path: Path, processes: Processes) -> None:

@@ -3,7 +3,8 @@
 A connection delivers in order or not at all. What was on its way when it broke is lost, in both directions; what
 is published while disconnected goes out after the reconnect (nats-py's pending buffer), or is lost with it. Pull
 requests outlive a reconnect, for the client subscribes to the same inbox again; consumers do not outlive the
-server. A power cut takes the end of the stream that was not synced, now and then the stream.
+server. A power cut takes the end of the stream that was not synced, now and then the stream. A stream may take
+fast-ingest batches (as measured with nats-server 2.15): a hole ends one, 10 s of silence or a restart forgets it.
 """
 
 import asyncio
@@ -15,12 +16,16 @@ from typing import Any
 
 import msgspec
 from nats import errors
-from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+from nats.js.errors import APIError, BadRequestError, NoStreamResponseError, NotFoundError
 
+from services.archiver.delivery import Deliveries, Ended, Take
 from tests.chaos.simulation.scheduler import Loop, Scheduler
 
 Callback = Callable[["Msg"], Awaitable[None]]
 JS_API_SECONDS = 5.0
+BATCH_SECONDS = 10.0
+BATCH_FLOW_MAX = 500
+STREAM_IS_FULL = b'{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}'
 
 
 @dataclass
@@ -71,6 +76,16 @@ class Consumer:
     pulls: deque[Pull] = field(default_factory=deque)
 
 
+@dataclass
+class Batch:
+    """A fast-ingest batch: it has `last` frames, `told` of them acknowledged."""
+
+    flow: int
+    last: int = 0
+    told: int = 0
+    heard: float = 0.0
+
+
 class Stream:
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -78,6 +93,7 @@ class Stream:
         self.last = 0
         self.synced = 0
         self.consumers: dict[str, Consumer] = {}
+        self.batches: dict[str, Batch] = {}
 
 
 class Server:
@@ -89,6 +105,7 @@ class Server:
         self.up = True
         self.full = False  # then JetStream gives no answer at all
         self.refuses = False  # or says that the stream is full
+        self.takes_batches = True  # 2.14 or later
         self.silent_without_consumer = False
         self.lost_acks = 0.0
         self.slow_seconds = 0.0
@@ -110,6 +127,7 @@ class Server:
         self.up = False
         for stream in self.streams.values():
             stream.consumers.clear()
+            stream.batches.clear()
         for client in list(self.clients):
             client.disconnect("the server is gone")
 
@@ -146,24 +164,77 @@ class Server:
             for stream in self.streams.values():
                 if any(matches(s, msg.subject) for s in stream.config.subjects):
                     taken = True
-                    self._store(client, stream, msg)
+                    if msg.reply.endswith(".$FI") and self.takes_batches:
+                        self._batched(client, stream, msg)
+                    else:
+                        self._publish(client, stream, msg)
         if not taken and msg.reply:
             client.deliver(Msg(msg.reply, b"", headers={"Status": "503"}))
 
-    def _store(self, client: "Client", stream: Stream, msg: Msg) -> None:
-        rng = self.scheduler.rng
+    def _publish(self, client: "Client", stream: Stream, msg: Msg) -> None:
+        """A publish of its own."""
         if self.full:
             return
         if self.refuses:
-            client.deliver(
-                Msg(msg.reply, b'{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}')
-            )
+            client.deliver(Msg(msg.reply, b'{"error":%s}' % STREAM_IS_FULL))
             return
+        self._store(stream, msg)
+        if msg.reply:
+            self._answer(client, msg, b'{"stream":"S","seq":%d}' % stream.last)
+
+    def _batched(self, client: "Client", stream: Stream, msg: Msg) -> None:
+        """A frame of a fast-ingest batch in gap mode `fail`, or the end of one."""
+        name, flow, mode, number, operation, _ = msg.reply.split(".")[-6:]
+        assert mode == "fail"
+        n, now = int(number), self.scheduler.now
+        batch = stream.batches.get(name)
+        if batch is not None and now - batch.heard >= BATCH_SECONDS:
+            batch = stream.batches.pop(name) and None
+        if not stream.config.allow_batched:
+            client.deliver(Msg(msg.reply, b'{"error":{"code":400,"err_code":10205,"description":"disabled"},"seq":0}'))
+            return
+        if batch is None:
+            if n != 1:
+                client.deliver(Msg(msg.reply, b'{"error":{"code":400,"err_code":10208,"description":"ID unknown"}}'))
+                return
+            batch = stream.batches[name] = Batch(1 if len(stream.batches) else min(int(flow), BATCH_FLOW_MAX))
+            self._answer(client, msg, b'{"type":"ack","seq":0,"msgs":%d}' % batch.flow)
+        batch.heard = now
+        if n != batch.last + 1:
+            client.deliver(Msg(msg.reply, b'{"type":"gap","last_seq":%d,"seq":%d}' % (batch.last + 1, n)))
+            self._end(client, stream, name, msg)
+        elif operation == "3":
+            if not self.full:
+                self._end(client, stream, name, msg)
+        elif self.refuses:
+            client.deliver(Msg(msg.reply, b'{"type":"err","seq":%d,"error":%s}' % (n, STREAM_IS_FULL)))
+            self._end(client, stream, name, msg)
+        elif not self.full:
+            self._store(stream, msg)
+            batch.last = n
+            if batch.last - batch.told >= batch.flow:
+                batch.told = batch.last
+                batch.flow = min(2 * batch.flow, int(flow), BATCH_FLOW_MAX)
+                self._answer(client, msg, b'{"type":"ack","seq":%d,"msgs":%d}' % (batch.told, batch.flow))
+
+    def _end(self, client: "Client", stream: Stream, name: str, msg: Msg) -> None:
+        count = stream.batches.pop(name).last
+        if count:
+            self._answer(
+                client, msg, b'{"stream":"S","seq":%d,"batch":"%s","count":%d}' % (stream.last, name.encode(), count)
+            )
+        else:
+            self._answer(client, msg, b'{"error":%s,"stream":"S","seq":0}' % STREAM_IS_FULL)
+
+    def _answer(self, client: "Client", msg: Msg, data: bytes) -> None:
+        rng = self.scheduler.rng
+        if not (self.lost_acks and rng.random() < self.lost_acks):
+            client.deliver(Msg(msg.reply, data), self.slow_seconds * rng.random())
+
+    def _store(self, stream: Stream, msg: Msg) -> None:
         stream.last += 1
         self.stored += 1
         stream.messages[stream.last] = (msg.subject, msg.data)
-        if msg.reply and not (self.lost_acks and rng.random() < self.lost_acks):
-            client.deliver(Msg(msg.reply, b'{"stream":"S","seq":%d}' % stream.last), self.slow_seconds * rng.random())
         for consumer in stream.consumers.values():
             self._pump(stream, consumer)
 
@@ -221,7 +292,15 @@ class Server:
         return SimpleNamespace(state=state, config=stream.config)
 
     def add_stream(self, config: Any) -> Any:
+        if config.allow_batched and not self.takes_batches:
+            raise BadRequestError(code=400, err_code=10025, description='invalid JSON: unknown field "allow_batched"')
         self.streams.setdefault(config.name, Stream(config))
+        return self.stream_info(config.name)
+
+    def update_stream(self, config: Any) -> Any:
+        if config.allow_batched and not self.takes_batches:
+            raise BadRequestError(code=400, err_code=10025, description='invalid JSON: unknown field "allow_batched"')
+        self._stream(config.name).config = config
         return self.stream_info(config.name)
 
     def add_consumer(self, name: str, config: Any) -> Any:
@@ -274,6 +353,63 @@ class Subscription:
             self.client.subscriptions.remove(self)
 
 
+class Bytes(Subscription):
+    """A subscription read as `services.archiver.delivery` reads it: what one read brings is cut anywhere."""
+
+    def __init__(self, client: "Client", subject: str, deliveries: Deliveries) -> None:
+        super().__init__(client, subject, _never)
+        self._deliveries = deliveries
+        self._epoch = 0
+        self._bytes = b""
+
+    def put(self, msg: Msg) -> None:
+        client = self.client
+        if self._epoch != client._epoch:
+            self._epoch, self._bytes = client._epoch, b""
+            self._deliveries.reset()
+        if not self._bytes:
+            client._scheduler.after(client._delay(), self._read, self._epoch, loop=client.loop)
+        self._bytes += _protocol(msg)
+
+    def _read(self, epoch: int) -> None:
+        client = self.client
+        if epoch != client._epoch or client.is_closed:
+            return
+        rng = client._rng
+        size = len(self._bytes) if rng.random() < 0.5 else rng.randint(1, len(self._bytes))
+        read, self._bytes = self._bytes[:size], self._bytes[size:]
+        client.loop.create_task(self._parse(read))
+        if self._bytes:
+            client._scheduler.after(client._delay(), self._read, epoch, loop=client.loop)
+
+    async def _parse(self, read: bytes) -> None:
+        try:
+            await self._deliveries.parse(read)
+        except Exception as e:
+            self.client.callback_failed(e)
+
+
+def _protocol(msg: Msg) -> bytes:
+    """What the server sends for a message of subscription 1."""
+    subject, reply = msg.subject.encode(), msg.reply.encode()
+    if msg.headers is None:
+        return b"MSG %s 1 %s %d\r\n%s\r\n" % (subject, reply, len(msg.data), msg.data)
+    head = f"NATS/1.0 {msg.headers['Status']} {msg.headers.get('Description', '')}".rstrip().encode() + b"\r\n\r\n"
+    return b"HMSG %s 1 %d %d\r\n%s\r\n" % (subject, len(head), len(head), head)
+
+
+async def _never(msg: Msg) -> None:
+    """What is read as bytes calls nobody back."""
+
+
+async def subscribe(client: "Client", inbox: str, take: Take, ended: Ended) -> Deliveries:
+    """Stands in for `services.archiver.delivery.subscribe`."""
+    deliveries = Deliveries(client, take, ended)  # type: ignore[arg-type]
+    deliveries.subscribed(1)
+    client.subscriptions.append(Bytes(client, f"{inbox}.*", deliveries))
+    return deliveries
+
+
 class Client:
     """nats-py's Client on one connection to `server`, in the process that runs on `loop`."""
 
@@ -289,6 +425,7 @@ class Client:
         self.callback_failed = callback_failed
         self.is_connected = False
         self.is_closed = False
+        self.max_payload = 8 << 20
         self.subscriptions: list[Subscription] = []
         self._reconnected = reconnected
         self._epoch = 0
@@ -402,6 +539,18 @@ class Client:
         else:
             self._pending.append(msg)
 
+    def write(self, protocol: bytes) -> None:
+        """Whole PUB commands, put into the socket: gone if it is not connected."""
+        while protocol:
+            head, _, protocol = protocol.partition(b"\r\n")
+            command, subject, reply, size = head.decode().split(" ")
+            assert command == "PUB"
+            payload, protocol = protocol[: int(size)], protocol[int(size) :]
+            assert protocol.startswith(b"\r\n")
+            protocol = protocol[2:]
+            if self.is_connected:
+                self._send(Msg(subject, payload, reply))
+
     async def request(self, subject: str, payload: bytes = b"", timeout: float = 0.5, **_: Any) -> Msg:
         inbox = self.new_inbox()
         future: asyncio.Future[Msg] = self.loop.create_future()
@@ -492,8 +641,11 @@ class JetStream:
     async def stream_info(self, name: str) -> Any:
         return await self._ask(self._client.server.stream_info, name)
 
-    async def add_stream(self, config: Any) -> Any:
-        return await self._ask(self._client.server.add_stream, config)
+    async def add_stream(self, config: Any, **more: Any) -> Any:
+        return await self._ask(self._client.server.add_stream, config.evolve(**more))
+
+    async def update_stream(self, config: Any, **more: Any) -> Any:
+        return await self._ask(self._client.server.update_stream, config.evolve(**more))
 
     async def add_consumer(self, stream: str, config: Any) -> Any:
         return await self._ask(self._client.server.add_consumer, stream, config)

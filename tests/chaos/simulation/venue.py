@@ -136,7 +136,7 @@ class Transport:
 class Line:
     """One WebSocket connection, seen from the venue."""
 
-    def __init__(self, exchange: "Exchange", number: int, protocol: asyncio.Protocol, loop: Loop) -> None:
+    def __init__(self, exchange: "Exchange", number: int, protocol: asyncio.BufferedProtocol, loop: Loop) -> None:
         self.exchange, self.number, self._protocol, self._loop = exchange, number, protocol, loop
         self._ws = ServerProtocol(max_size=1 << 20)
         self._scheduler = exchange.scheduler
@@ -210,7 +210,10 @@ class Line:
     def _arrive(self, data: bytes, sent: Sequence[Sent]) -> None:
         if self.over or self._cut:
             return
-        self._protocol.data_received(data)
+        buffer = self._protocol.get_buffer(-1)
+        assert len(data) < len(buffer)  # else it would ask for a pause, which nobody here knows of
+        buffer[: len(data)] = data
+        self._protocol.buffer_updated(len(data))
         if not (self._cut or self.over or self._loop.dead):  # aborted: a full disk say
             for frame in sent:
                 frame.taken_at = self._scheduler.now
@@ -254,7 +257,9 @@ class Exchange:
         self.skips: list[Skip] = []
         self._silent = False
 
-    async def accept(self, factory: Callable[[], asyncio.Protocol], loop: Loop) -> tuple[Transport, asyncio.Protocol]:
+    async def accept(
+        self, factory: Callable[[], asyncio.BufferedProtocol], loop: Loop
+    ) -> tuple[Transport, asyncio.BufferedProtocol]:
         await asyncio.sleep(self.scheduler.rng.random() * 0.05)
         if not self.up:
             raise ConnectionRefusedError("connection refused")

@@ -11,15 +11,17 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from services.archiver import delivery
 from services.archiver.archiver import Archiver
 from services.connector import connector as connector_module
+from services.connector import lanes as lanes_module
 from services.connector import publisher as publisher_module
 from services.connector.connector import Connector
 from ssmd import broker, config, durable, subjects
 from ssmd import journal as journal_module
 from ssmd.clock import SECOND_NS
 from ssmd.telemetry import Telemetry
-from tests.chaos.simulation.broker import Client, Msg, Server
+from tests.chaos.simulation.broker import Client, Msg, Server, subscribe
 from tests.chaos.simulation.disk import DISKS, Disk, SimPath, System
 from tests.chaos.simulation.proof import Proof
 from tests.chaos.simulation.scheduler import Killed, Loop, Scheduler
@@ -29,6 +31,7 @@ NOON_NS = 1_786_449_600 * SECOND_NS  # 2026-08-11T12:00:00Z
 ENV, FEED = "sim", "fake"
 _ARCHIVED = subjects.archived(ENV, FEED)
 TROUBLE_SECONDS = (4.0, 12.0)  # how long frames and faults come
+RESTART_SECONDS = 2.0
 HEAL_SECONDS = 90.0  # by then, with all faults gone, everything must be archived without anybody's help
 STOP_SECONDS = 30.0
 MB = 1 << 20
@@ -170,6 +173,7 @@ class World:
         DISKS.update(capture=self.capture_disk, archive=self.archive_disk)
         self.server = Server(self.scheduler, self.trace)
         self.server.silent_without_consumer = rng.random() < 0.3
+        self.server.takes_batches = rng.random() < 0.8
         self.exchange = Exchange(self.scheduler, self.trace)
         self.proof = Proof(self)
         self.server.seen = self._seen
@@ -179,6 +183,7 @@ class World:
         self.segment_bytes = rng.choice((1500, 4000, 16_000, MB))
         self.queue_bytes = rng.choice((600, 3000, 16 * MB, 16 * MB))
         self.window = rng.choice((4, 32, 2048, 2048))
+        self.flow = min(rng.choice((1, 3, 10, 100)), self.window)
         self.read_bytes = rng.choice((300, 2000, MB))
         archiving = config.Archiving(
             commit_seconds=rng.choice((0.2, 0.5, 1.0)),
@@ -264,9 +269,12 @@ class World:
             mock.patch.object(durable, "fcntl", system.modules()),
             mock.patch.object(shutil, "disk_usage", self._disk_usage),
             mock.patch.object(broker, "connect", self._connect),
+            mock.patch.object(delivery, "subscribe", subscribe),
+            mock.patch.object(broker, "write", Client.write),
             mock.patch.object(connector_module, "Journal", small_journal),
             mock.patch.object(publisher_module, "QUEUE_BYTES", self.queue_bytes),
-            mock.patch.object(publisher_module, "WINDOW", self.window),
+            mock.patch.object(lanes_module, "WINDOW", self.window),
+            mock.patch.object(lanes_module, "FLOW", self.flow),
             mock.patch.object(journal_module.Journal.read_from, "__defaults__", (self.read_bytes,)),
         ):
             try:
@@ -316,6 +324,9 @@ class World:
         scheduler.run_until(lambda: self.failure is not None, until)
         self._check_failure()
         self._heal()
+        # First everybody is back: who was ending, and who is stopped and will find frames in its socket.
+        stopped = max((p.loop.stopped_until for p in (self.connector, self.archiver) if p.loop is not None), default=0)
+        scheduler.run_until(lambda: self.failure is not None, max(until + RESTART_SECONDS, stopped))
         if not scheduler.run_until(lambda: self.failure is not None or self.proof.all_archived(), until + HEAL_SECONDS):
             self.fail(f"{HEAL_SECONDS:.0f} s after the last fault {self.proof.unarchived()}")
         self._check_failure()
@@ -351,7 +362,7 @@ class World:
             process.disk.dies_in = None
             for client in process.clients:
                 client._blocked_until = min(client._blocked_until, self.scheduler.now)
-            self.scheduler.after(2.0, process.start)
+            self.scheduler.after(RESTART_SECONDS, process.start)
 
     def report(self, error: BaseException) -> str:
         """The failing world, to be read from its top."""
@@ -444,7 +455,12 @@ def drop_nats_connections(world: World) -> None:
 
 def jetstream_trouble(world: World) -> None:
     server, rng = world.server, world.rng
-    what = rng.choice(("full", "refuses", "lost_acks", "slow_seconds"))
+    what = rng.choice(("full", "refuses", "lost_acks", "slow_seconds", "batches"))
+    if what == "batches":
+        world.trace("nats forgets its batches")
+        for stream in server.streams.values():
+            stream.batches.clear()
+        return
     value: Any = {"full": True, "refuses": True, "lost_acks": 0.5, "slow_seconds": 1.5}[what]
     setattr(server, what, value)
     world.trace(f"nats: {what} = {value}")

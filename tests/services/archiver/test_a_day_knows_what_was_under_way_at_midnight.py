@@ -60,6 +60,29 @@ def seconds(manifest: Manifest) -> dict[str, tuple[float, float]]:
     return {s: (c.covered_ns / HOUR, c.gap_ns / HOUR) for c in coverage(of_manifest(full)) for s in c.symbols}
 
 
+def test_a_hole_exactly_at_midnight_belongs_to_the_later_day(tmp_path: Path) -> None:
+    store = started(tmp_path)
+
+    def take(n: int) -> None:
+        ts = MIDNIGHT + (n - 5) * SECOND_NS  # 5 is the first of the new day
+        store.add(store.cursor.seq + 1, "trade", "A", frames.message(ts, b"c", n, b"{}"))
+
+    def holes(*dates: str) -> list[archive.Ranges]:
+        return [m.connections[0].holes for m in sealed(store, tmp_path, *dates)]
+
+    for n in (1, 3):
+        take(n)
+    assert holes(DATE) == [[(2, 2)]]  # nobody knows of more yet
+    for n in (6, 7):
+        take(n)
+    assert store.holes("c") == [(2, 2), (4, 5)]
+    assert holes(NEXT) == [[(4, 5)]]
+    take(4)  # the last of the old day, late
+    assert holes(DATE, NEXT) == [[(2, 2)], [(4, 5)]]  # a manifest without news of its own stays as it is
+    take(5)
+    assert holes(DATE, NEXT) == [[(2, 2)], []]
+
+
 def test_sessions_have_their_time(tmp_path: Path) -> None:
     store = started(tmp_path)
     over_midnight(store)

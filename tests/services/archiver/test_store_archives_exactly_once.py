@@ -11,7 +11,7 @@ from services.archiver import store as store_module
 from services.archiver.store import Store
 from ssmd import archive, durable, frames
 from ssmd.clock import DAY_NS, SECOND_NS
-from ssmd.events import Session
+from ssmd.events import Gap, Session
 
 NOON = 1_786_449_600 * SECOND_NS  # 2026-08-11T12:00:00Z
 DATE, NEXT = "2026-08-11", "2026-08-12"
@@ -239,3 +239,72 @@ def test_a_newer_cursor_is_refused(tmp_path: Path) -> None:
     with pytest.raises(archive.NewerFormat, match="newer ssmd"):
         started(tmp_path)
     shutil.rmtree(tmp_path / "kalshi")
+
+
+def forget_everything(store: Store) -> None:
+    """As days later, when all connections are closed."""
+    commit(store)
+    known = [(conn, ranges[-1][1]) for conn, ranges in store.committed().items()]
+    for n, (conn, last) in enumerate([*known, ("d", len(known) + 1)], 1):
+        close = Session("close", "kalshi", conn, frames=last, reason="stopped")
+        message = frames.message(NOON, b"d", n, msgspec.json.encode(close))
+        store.add(store.cursor.seq + 1, frames.SESSION, "all", message)
+    commit(store, seal=DATE)
+    store.forget(time.time_ns() + 400 * DAY_NS)
+    assert not store.cursor.conns and not store.cursor.days
+
+
+def test_frames_of_a_forgotten_connection_are_dropped_all_the_same(tmp_path: Path) -> None:
+    """A journal keeps its newest segment for ever, so a connector may send again what is long archived."""
+    store = started(tmp_path)
+    feed(store, stream(10))
+    forget_everything(store)
+    for seq, channel, symbol, message in stream(11):
+        store.add(20 + seq, channel, symbol, message)
+    assert store.duplicates == 10
+    commit(store, seal=DATE)
+    assert archived(tmp_path) == [*everything(11), ("d", 1), ("d", 2)]
+    assert store.holes("c") == store.holes("d") == []
+
+
+def test_late_frames_of_a_forgotten_day_take_nothing_from_its_manifest(tmp_path: Path) -> None:
+    store = started(tmp_path)
+    feed(store, stream(10))
+    gap = Gap("g", "kalshi", "c", ["S1"], NOON, NOON + 5, "stale")
+    store.add(11, frames.GAP, "all", frames.message(NOON, b"b", 1, msgspec.json.encode(gap)))
+    store.add(12, frames.BAD, "all", frames.message(NOON, b"b", 2, b"?", bad="no JSON", json=False))
+    forget_everything(store)
+    path = archive.manifest_path(tmp_path, "kalshi", DATE)
+    before = archive.load_manifest(path)
+    assert before.sessions and before.gaps and before.quarantined
+
+    store.add(30, "trade", "S0", frames.message(NOON + 20 * SECOND_NS, b"e", 1, b"{}"))
+    commit(store, seal=DATE)
+    after = archive.load_manifest(path)
+    assert (after.revision, after.frames) == (2, before.frames + 1)
+    assert (after.sessions, after.gaps, after.quarantined) == (before.sessions, before.gaps, before.quarantined)
+    assert [c for c in after.connections if c.conn != "e"] == before.connections
+
+
+def test_a_connection_whose_end_is_known_before_its_frames_keeps_that_end(tmp_path: Path) -> None:
+    store = started(tmp_path)
+    close = Session("close", "kalshi", "c", frames=6, reason="the connector died")
+    store.add(1, frames.SESSION, "all", frames.message(NOON, b"d", 1, msgspec.json.encode(close)))
+    assert store.holes("c") == [(1, 6)]
+    feed(store, [(10 + n, *rest) for n, *rest in stream(4)])
+    assert store.holes("c") == [(5, 6)]
+    assert store.cursor.conns["c"].closed == "the connector died"
+
+
+def test_a_stream_that_begins_again_is_told_by_its_lowest_and_highest_number(tmp_path: Path) -> None:
+    store = started(tmp_path)
+    feed(store, [(seq + 100, *rest) for seq, *rest in stream(10)])
+    messages = stream(16)[10:]
+    subjects = [f"e.kalshi.json.{channel}.{symbol}".encode() for _, channel, symbol, _ in messages]
+    store.add_all(range(1, 7), subjects, [message for *_, message in messages])
+    commit(store, seal=DATE)
+    manifest = archive.load_manifest(archive.manifest_path(tmp_path, "kalshi", DATE))
+    for segment in manifest.segments:
+        seqs = [line.seq for line in archive.read_segment(archive.day_folder(tmp_path, "kalshi", DATE) / segment.name)]
+        assert (segment.seq_first, segment.seq_last) == (min(seqs), max(seqs))
+    assert store.cursor.seq == 6

@@ -2,12 +2,16 @@
 
 import random
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from services.archiver.store import Store
-from ssmd import archive
+from ssmd import archive, durable
+from tests.chaos.simulation.disk import SimPath
+from tests.ssmd.test_durable_files_are_whole import disk_without_power
 
 from .test_store_archives_exactly_once import DATE, archived, commit, everything, feed, started, stream
 
@@ -137,3 +141,50 @@ def test_several_damages_at_once(tmp_path: Path) -> None:
     for damage in (_duplicate_segment, _zero_part, _stray_part, _no_segment):
         damage(tmp_path)
     assert len(whole_again(tmp_path)) == 2
+
+
+class _Killed(BaseException):
+    pass
+
+
+def told_then_without_power(killed_at: int, seed: int, *, syncs: bool) -> tuple[archive.Ranges, archive.Ranges]:
+    """Killed before its nth sync of a folder, started again, then the power goes.
+
+    What the second start would tell the connector is archived, and what the third one finds to be.
+    """
+    folder = SimPath("/disk/archive")
+    with disk_without_power(seed) as disk:
+        left = killed_at
+
+        def killed(path: object) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise _Killed
+            sync_folder(path)  # type: ignore[arg-type]
+
+        sync_folder = durable.sync_folder
+        with mock.patch.object(durable, "sync_folder", killed), suppress(_Killed):
+            prepared(folder)  # type: ignore[arg-type]
+        with ExitStack() as stack:
+            if not syncs:
+                stack.enter_context(mock.patch.object(durable, "sync_folder", lambda _: None))
+            second = started(folder)  # type: ignore[arg-type]
+        told = second.committed().get("c", [])
+        disk.lose_power(random.Random(seed))
+        return told, started(folder).committed().get("c", [])  # type: ignore[arg-type]
+
+
+POWER_CUTS = [(killed_at, seed) for killed_at in range(1, 16) for seed in range(8)]
+
+
+def test_what_a_start_finds_survives_a_power_cut_right_after_it() -> None:
+    """Its predecessor may have died between a rename and the sync of the folder: what it sees may be in memory only."""
+    found = [told_then_without_power(*cut, syncs=True) for cut in POWER_CUTS]
+    assert [(told, kept) for told, kept in found if told != kept] == []
+    assert {told[0][1] for told, _ in found if told} == {20, 40, 60}
+
+
+def test_if_a_start_did_not_sync_folders_what_it_told_could_be_lost() -> None:
+    """The control."""
+    assert any(told > kept for told, kept in (told_then_without_power(*cut, syncs=False) for cut in POWER_CUTS))
