@@ -315,6 +315,7 @@ class PolymarketConnection:
 
     @property
     def ended(self) -> tuple[int, str] | None:
+        """Whether a client that does not ping is hung up on is not known."""
         return None
 
 

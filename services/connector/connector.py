@@ -120,7 +120,7 @@ class Connector:
         self._archived: Archived = {}
         self._publisher: Publisher | None = None
         self._link: Link | None = None
-        self._http: httpx.AsyncClient | None = None
+        self._rest: httpx.AsyncClient | None = None
         self._connection: Connection | None = None
         self._succession = Succession(math.inf)
         self._resume: tuple[str, int | None] | None = None
@@ -215,8 +215,8 @@ class Connector:
             for task in (stopped, capture, *background):
                 task.cancel()
             await asyncio.gather(stopped, capture, *background, return_exceptions=True)
-            if self._http is not None:
-                await self._http.aclose()
+            if self._rest is not None:
+                await self._rest.aclose()
 
     # ------------------------------------------------------------------------------------------------ connecting
 
@@ -346,7 +346,7 @@ class Connector:
 
         def on_open(link: Link) -> Sequence[bytes]:
             nonlocal line
-            asking = Asking(self._rest, _HEADERS, answered)
+            asking = Asking(self._service, _HEADERS, answered)
             line = Line(connection, link, asking, asyncio.get_running_loop().time())
             connection.connected = True
             self._say_subscription(connection, link)
@@ -518,7 +518,7 @@ class Connector:
 
     # --------------------------------------------------------------------------------------------- instruments
 
-    def _rest(self, request: Request) -> str:
+    def _service(self, request: Request) -> str:
         """The service that a request is for."""
         return f"https://{request.host}" if request.host and not self._simulated else self._endpoint.rest
 
@@ -541,9 +541,9 @@ class Connector:
 
     async def _ask(self, request: Request) -> httpx.Response:
         """REST, by one client for all requests: making one reads all root certificates, 50 ms without a frame."""
-        if self._http is None:
-            self._http = httpx.AsyncClient(timeout=10)
-        return await self._http.request(request.method, self._rest(request) + request.path, params=request.query)
+        if self._rest is None:
+            self._rest = httpx.AsyncClient(timeout=10)
+        return await self._rest.request(request.method, self._service(request) + request.path, params=request.query)
 
     async def _ask_schedule(self) -> bytes | None:
         """The venue's calendar, if it has one and tells it now."""
