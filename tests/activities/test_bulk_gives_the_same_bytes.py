@@ -167,6 +167,21 @@ def test_any_number_gives_the_same(tmp_path: Path, channel: str, field: str, odd
     assert isinstance(found, jobs.RolledHour) and found.with_events in {119, 120}
 
 
+@pytest.mark.parametrize("stamp", [*usual_times, *no_times])
+def test_any_time_gives_the_same(tmp_path: Path, stamp: str) -> None:
+    message = {"market_ticker": GOLD, "price_dollars": "0.5000", "delta_fp": "1", "side": "no", "ts": stamp}
+    wire = json.dumps({"type": "orderbook_delta", "msg": message})
+    same(tmp_path, ArchivedDay().at(1).frame("orderbook_delta", wire))
+
+
+@pytest.mark.parametrize("size", [None, "", "0.00", "5.00"])
+@pytest.mark.parametrize("price", [None, "", "0.0000", "1", "0.5000"])
+def test_any_quote_gives_the_same(tmp_path: Path, price: str | None, size: str | None) -> None:
+    quote = dict(zip(QUOTE, (price, price, size, price, size), strict=True))
+    message = {"market_ticker": GOLD} | {name: text for name, text in quote.items() if text is not None}
+    same(tmp_path, ArchivedDay().at(1).frame("ticker", json.dumps({"type": "ticker", "msg": message})))
+
+
 # -------------------------------------------------------------------------------------------------- known frames
 
 
@@ -191,6 +206,17 @@ def test_every_form_of_a_line_gives_the_same(tmp_path: Path) -> None:
     found = same(tmp_path, day)
     assert isinstance(found, jobs.RolledHour)
     assert (found.frames, found.events, sum(found.quarantined.values())) == (5, {"trades": 3}, 2)
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_frame_of_another_type_gives_the_same(tmp_path: Path, channel: str) -> None:
+    found = same(tmp_path, ArchivedDay().at(1).trade(GOLD, "0.5", "1").frame(channel, json.dumps({"type": "x"})))
+    assert isinstance(found, jobs.RolledHour) and sum(found.quarantined.values()) == 1
+    for kind in CHANNELS:
+        every = {"market_ticker": GOLD, "price_dollars": "0.5", "delta_fp": "1", "side": "no", "trade_id": "t"}
+        message = every | {"yes_price_dollars": "0.5", "count_fp": "1"}
+        found = same(tmp_path / kind, ArchivedDay().at(1).frame(channel, json.dumps({"type": kind, "msg": message})))
+        assert isinstance(found, jobs.RolledHour) and found.with_events == (kind == channel)
 
 
 def test_an_odd_frame_is_found_among_many(tmp_path: Path) -> None:
