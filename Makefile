@@ -39,8 +39,17 @@ chaos: install ## every fault against the real parts, 20 minutes; writes RELIABI
 	SSMD_CHAOS=full $(BIN)/pytest tests/chaos
 
 .PHONY: bench
-bench: install ## measure, and print the figures
+bench: install ## measure beside peers (15 minutes); writes BENCHMARKS.md
 	$(BIN)/python -m bench
+
+.PHONY: bench-memory
+bench-memory: install ## watch memory for half an hour; writes BENCHMARKS.md
+	$(BIN)/python -m bench memory --minutes 30
+
+.PHONY: bench-peers
+bench-peers: ## install the peers that want an environment of their own
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r bench/peers.txt
 
 .PHONY: lock
 lock: ## pin all dependencies with hashes (needs uv)
@@ -49,4 +58,4 @@ lock: ## pin all dependencies with hashes (needs uv)
 
 .PHONY: clean
 clean: ## remove .venv and caches (never data)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-peers .bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -394,18 +394,20 @@ class _Hour:
     def _judge(self, column: str, kind: str, value: Any, whose: str) -> str | None:
         if kind == "time":
             return None if value in _INT64 else f"{column} is out of range"
-        digits = self._task.precision.price if kind == "price" else self._task.precision.size
+        precision = self._task.precision
+        decimals = precision.price if kind == "price" else precision.size
+        fit = f"fit into {precision.digits} digits with {decimals} decimals"
         try:
-            pa.array([value], pa.string()).cast(pa.decimal128(18, digits))
+            pa.array([value], pa.string()).cast(pa.decimal128(precision.digits, decimals))
         except pa.ArrowInvalid:
             if not _PLAIN_DECIMAL.fullmatch(value):
                 return f"{column} is no decimal number"
             self._unfit_count += 1
             self._unfit_first = self._unfit_first or (
-                f"{column} {value} of {whose} does not fit into 18 digits with {digits} decimals: change "
+                f"{column} {value} of {whose} does not {fit}: change "
                 f"precision.{kind} in the feed's YAML ({self._task.feed}.yaml), then roll the day up again"
             )
-            return f"{column} does not fit into 18 digits with {digits} decimals"
+            return f"{column} does not {fit}"
         return None
 
     def judge(self) -> None:

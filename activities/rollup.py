@@ -76,7 +76,7 @@ class Rollup:
             events=dict(sorted(events.items())),
             software=__version__,
             coverage=_coverage(manifest),
-            precision=(precision.price, precision.size),
+            precision=(precision.price, precision.size, precision.digits),
         )
         path = tables.save_day(self._places.lake, lake_day)
         return jobs.RolledUp(

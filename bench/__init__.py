@@ -1,1 +1,1 @@
-"""Figures of this machine, each beside the obvious way to do the same in the same run."""
+"""Figures of this machine, each as a ratio to a peer or a limit measured in the same run."""

@@ -217,6 +217,6 @@ def publish(folder: Path, files: list[tables.LakeFile], symbols: list[str]) -> N
     precision = config.load_feed(FEED).precision
     day = tables.LakeDay(
         FEED, DATE, 1, {}, files, rows, rows, 0, {}, counts,
-        software=__version__, coverage=covered, precision=(precision.price, precision.size),
+        software=__version__, coverage=covered, precision=(precision.price, precision.size, precision.digits),
     )  # fmt: skip
     tables.save_day(folder, day)

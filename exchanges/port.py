@@ -8,7 +8,9 @@ module-level `venue: Venue` which brings these together.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
+from urllib.parse import urlencode
 
+from ssmd import frames
 from ssmd.errors import SsmdError
 from ssmd.events import Event, GapCause
 
@@ -24,13 +26,16 @@ class Notice(NamedTuple):
     """Something the operator or the gap ledger must know.
 
     kind: `break` opens a gap for `symbols` (none: all of this connection), `mended` closes it,
-    `refused` means the venue turned a subscription down, `warning` is for the log.
+    `refused` means the venue turned a subscription down, `warning` is for the log. `ending`: the venue is about to
+    end this connection, so another one shall take over first. `since_ns` is when the last frame came (`ts_recv`)
+    after which nothing was missing yet; 0: any frame of the connection says so.
     """
 
     kind: str
     symbols: tuple[str, ...] = ()
     cause: GapCause = "sequence"
     evidence: str = ""
+    since_ns: int = 0
 
 
 class Received(NamedTuple):
@@ -42,6 +47,7 @@ class Received(NamedTuple):
     json: bool = True  # the wire text is one valid JSON value
     owed: tuple[bytes, ...] = ()  # text frames to send back now
     notices: tuple[Notice, ...] = ()
+    asks: tuple["Request", ...] = ()  # REST requests; each answer comes back through `received` (see `Request`)
 
 
 class Adapter(Protocol):
@@ -80,11 +86,30 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request as data: the shell sends it, the grammar reads the answer. `path` starts with `/`."""
+    """An HTTP request as data: the shell sends it, the grammar reads the answer. `path` starts with `/`.
+
+    What an adapter asks for is performed once or more often, until there is an answer or no hope of one. The answer
+    comes back as a frame of the connection, journalled and numbered like those of its WebSocket:
+
+        {"rest":"GET /api/v3/depth?symbol=BTCUSDT","status":200,"body":{…}}
+
+    `body` is verbatim, or a JSON text if it is no JSON; `status` 0 says that there was no answer at all. Frames that
+    the adapter has put into `meanwhile` by then, for what the answer says to be complete, stand in it after `body`.
+    """
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
+    meanwhile: list[bytes] = field(default_factory=list, compare=False)
+
+    @property
+    def target(self) -> str:
+        """Path and query as they stand on the request's first line."""
+        return f"{self.path}?{urlencode(self.query)}" if self.query else self.path
+
+    def answered(self, status: int, body: bytes) -> bytes:
+        """The frame in which an adapter gets the answer."""
+        return frames.rest(f"{self.method} {self.target}", status, body, self.meanwhile)
 
 
 class Instruments(NamedTuple):
@@ -112,6 +137,7 @@ class Answer:
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Record(NamedTuple):
@@ -156,6 +182,22 @@ class SimulatedConnection(Protocol):
     def heartbeat(self, now_ns: int) -> bytes | None:
         """Asked about once a second: the body of a WebSocket Ping that is due."""
         ...
+
+    def due(self, now_ns: int) -> Sequence[bytes]:
+        """Asked about twice a second: text frames that are due by the passing of time alone."""
+        ...
+
+    @property
+    def ended(self) -> tuple[int, str] | None:
+        """Close code and reason, once the venue has had enough of this client; 1006: it just hangs up."""
+        ...
+
+
+@runtime_checkable
+class HearsPings(Protocol):
+    """A simulated connection that minds whether its client sends WebSocket pings."""
+
+    def pinged(self, now_ns: int) -> None: ...
 
 
 class Simulator(Protocol):

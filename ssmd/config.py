@@ -40,6 +40,7 @@ class Limits(_Model):
 
     symbols_per_subscription: int = 256
     frame_bytes: int = 4 << 20
+    connection_seconds: float | None = None  # when a connection is old: a second one takes over before it ends
 
 
 class FeedVersion(_Model):
@@ -55,10 +56,15 @@ class FeedVersion(_Model):
 
 
 class Precision(_Model):
-    """Digits after the decimal point that the lake keeps; a finer value makes the rollup fail, never round."""
+    """Digits after the decimal point that the lake keeps; a value that does not fit is quarantined, never rounded.
+
+    `digits` is how many a value has in all. Feeds are read together: the most before the point of any and the most
+    after it must stay within 38, or DuckDB rounds. More than 18 take twice the memory.
+    """
 
     price: int
     size: int
+    digits: int = Field(18, ge=18, le=38)
 
 
 class Feed(_Model):

@@ -8,7 +8,7 @@ venue's bytes are copied and never re-encoded:
 """
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -89,6 +89,27 @@ def _blank(key: bytes, blank: bytes) -> bytes:
     return b'"%s":%s,' % (key, msgspec.json.encode(blank.decode())) if blank else b""
 
 
+def rest(request: str, status: int, body: bytes, meanwhile: Sequence[bytes] = ()) -> bytes:
+    """The frame that stands for a venue's HTTP answer to a request of ours; `request` is its method and target.
+
+    A body that is no JSON becomes a JSON text. `meanwhile` are frames of the WebSocket that belong to the answer.
+    """
+    try:
+        _check(body)
+        body.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        body = msgspec.json.encode(body.decode(errors="replace"))
+    more = b',"meanwhile":[%b]' % b",".join(meanwhile) if meanwhile else b""
+    return b'%b%b,"status":%d,"body":%b%b}' % (_REST, msgspec.json.encode(request), status, body, more)
+
+
+def is_rest(wire: bytes) -> bool:
+    """Whether a frame is an answer to a request of ours, and did not come through the WebSocket."""
+    return wire.startswith(_REST)
+
+
+_REST = b'{"rest":'
+_check = msgspec.json.Decoder(msgspec.Raw).decode
 _decode = msgspec.json.Decoder(Line).decode
 _decode_lines = msgspec.json.Decoder(Line).decode_lines
 

@@ -160,10 +160,10 @@ class Journal:
                 found.open_gaps[gap.gap] = gap
             else:
                 found.open_gaps.pop(gap.gap, None)
-        else:
+        elif not frames.is_rest(wire := line.wire()):
             segment.venue = True
             found.heard = max(found.heard, line.ts_recv)
-            found.venue_crc32 = zlib.crc32(line.wire())
+            found.venue_crc32 = zlib.crc32(wire)
 
     @property
     def total_bytes(self) -> int:

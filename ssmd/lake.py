@@ -141,7 +141,7 @@ def _raw(root: Path, check: Check) -> str | None:
 
 
 def _table(table: str, lake: Path, named: Iterable[tuple[tables.LakeDay, tables.LakeFile]], check: Check) -> str | None:
-    alike: dict[tuple[str, tuple[int, int], str] | None, list[Named]] = {}
+    alike: dict[tuple[str, tuple[int, ...], str] | None, list[Named]] = {}
     for day, f in named:
         made_by = None if day.precision is None else (day.feed, day.precision, day.software)
         mend = f"run `ssmd rollup {day.feed} {day.date}` to make it again"

@@ -39,8 +39,8 @@ COMMON = tuple(name for name, _, _ in _COMMON)
 
 def schema(table: str, precision: Precision) -> pa.Schema:
     """The Arrow schema of `table` for a feed of that precision."""
-    price = pa.decimal128(18, precision.price)
-    size = pa.decimal128(18, precision.size)
+    price = pa.decimal128(precision.digits, precision.price)
+    size = pa.decimal128(precision.digits, precision.size)
     level = pa.list_(pa.struct([("price", price), ("size", size)]))
     own: dict[str, list[tuple[str, pa.DataType]]] = {
         "trades": [("price", price), ("size", size), ("side", pa.string()), ("trade_id", pa.string())],
@@ -78,7 +78,8 @@ SORT = ("symbol", "ts_recv", "conn", "n", "item")
 
 def inputs_key(precision: Precision, segments: list[tuple[str, str]], software: str) -> str:
     """What an hour's files are named by: the segments (name, sha256) they come from and what shaped them."""
-    made_of = [FORMAT, precision.price, precision.size, segments, software]
+    made_of: list[object] = [FORMAT, precision.price, precision.size, segments, software]
+    made_of += [precision.digits] if precision.digits != 18 else []  # names from before there was a choice stay
     return hashlib.sha256(msgspec.json.encode(made_of)).hexdigest()[:12]
 
 
@@ -131,7 +132,7 @@ class LakeDay(msgspec.Struct, frozen=True):
     format: int = FORMAT
     software: str = ""
     coverage: list[Covered] = []
-    precision: tuple[int, int] | None = None  # decimals of prices and sizes in all files; None in old manifests
+    precision: tuple[int, ...] | None = None  # of all files: decimals of prices, of sizes, digits; None in old ones
 
 
 def load_day(path: Path) -> LakeDay:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -91,10 +91,12 @@ class _Figures(Collector):
             yield gauge
 
 
-def response(status: HTTPStatus, body: bytes, kind: str = "application/json") -> Response:
+def response(
+    status: HTTPStatus, body: bytes, kind: str = "application/json", headers: Mapping[str, str] | None = None
+) -> Response:
     """An HTTP answer for `process_request` of a websockets server."""
-    headers = Headers({"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"})
-    return Response(status.value, status.phrase, headers, body)
+    usual = {"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"}
+    return Response(status.value, status.phrase, Headers({**usual, **(headers or {})}), body)
 
 
 def _quiet() -> logging.Logger:

@@ -503,6 +503,13 @@ class KalshiConnection:
         self._beat_ns = now_ns
         return None if first else HEARTBEAT
 
+    def due(self, now_ns: int) -> Sequence[bytes]:
+        return ()
+
+    @property
+    def ended(self) -> None:
+        return None
+
     # ----------------------------------------------------------------------------------------------- commands
 
     def received(self, wire: bytes, now_ns: int) -> Sequence[bytes]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from exchanges.port import Adapter, Notice, Received
+from exchanges.port import Adapter, Notice, Received, Request
 from services.connector.ledger import Ledger
 from ssmd import frames, subjects
 from ssmd.events import Gap, Session
@@ -29,6 +29,7 @@ class Connection:
         self.n = 0
         self.connected = False
         self.last_venue_crc32: int | None = None
+        self.asks: list[Request] = []  # what the adapter wants to know by REST; whoever performs it takes it out
 
 
 class Capture:
@@ -73,6 +74,8 @@ class Capture:
                 self._quarantined(route.bad, ts_recv)
             if route.owed:
                 owed.extend(route.owed)
+            if route.asks:
+                connection.asks.extend(route.asks)
             if route.notices:
                 for own_subject, own in self._noticed(connection.conn, route.notices, since, ts_recv):
                     n += 1
@@ -82,6 +85,21 @@ class Capture:
         self.frames += len(wires)
         self.last_ts_recv = ts_recv
         return owed
+
+    def answer(self, connection: Connection, wire: bytes, now_ns: int) -> list[bytes]:
+        """Take the venue's answer to a request for a frame; returns the text frames owed to the venue.
+
+        It says nothing of the WebSocket: neither that it lives, nor until when frames came.
+        """
+        assert connection.adapter is not None
+        route = connection.adapter.received(wire, now_ns)
+        subject, subject_bytes = self._subject(route)
+        msg = frames.message(now_ns, connection.conn_bytes, connection.n + 1, wire, bad=route.bad, json=route.json)
+        lines, records = [encode(subject_bytes, msg)], [Record(subject, msg)]
+        self._write(connection, connection.n + 1, lines, records, venue=False)
+        if route.bad is not None:
+            self._quarantined(route.bad, now_ns)
+        return self._heed(connection, route, now_ns)
 
     def _quarantined(self, reason: str, ts_recv: int) -> None:
         self.bad += 1
@@ -99,12 +117,14 @@ class Capture:
     def tick(self, connection: Connection, wall_ns: int, now_ns: int) -> list[bytes]:
         """About once a second: what the adapter owes and has noticed by the passing of (wall clock) time alone."""
         asked = connection.adapter.tick(wall_ns) if connection.adapter is not None else None
-        if asked is None:
-            return []
-        self._rows(
-            connection, self._noticed(connection.conn, asked.notices, self.last_ts_recv or now_ns, now_ns), now_ns
-        )
-        return list(asked.owed)
+        return [] if asked is None else self._heed(connection, asked, now_ns)
+
+    def _heed(self, connection: Connection, told: Received, now_ns: int) -> list[bytes]:
+        """What an adapter owes, asks and has noticed while no frame of the WebSocket came."""
+        rows = self._noticed(connection.conn, told.notices, self.last_ts_recv or now_ns, now_ns)
+        self._rows(connection, rows, now_ns)
+        connection.asks.extend(told.asks)
+        return list(told.owed)
 
     # ------------------------------------------------------------------------------------------- our own frames
 
@@ -117,13 +137,16 @@ class Capture:
         self._rows(connection, [(frames.GAP, msgspec.json.encode(gap)) for gap in rows], now_ns)
 
     def _noticed(self, conn: str, notices: Sequence[Notice], since_ns: int, now_ns: int) -> list[tuple[str, bytes]]:
-        """The rows of what an adapter noticed; what it missed was sent after `since_ns`, the last good frame."""
+        """The rows of what an adapter noticed; what it missed was sent after `since_ns`, the last frame,
+        unless the notice knows better."""
         rows: list[Gap] = []
         for notice in notices:
             if notice.kind == "break":
-                rows += self.ledger.open(conn, notice.cause, since_ns, notice.evidence, notice.symbols)
+                rows += self.ledger.open(
+                    conn, notice.cause, notice.since_ns or since_ns, notice.evidence, notice.symbols
+                )
             elif notice.kind == "mended":
-                rows += self.ledger.close(notice.cause, now_ns, notice.symbols)
+                rows += self.ledger.close(conn, notice.cause, now_ns, notice.symbols)
             else:
                 self._warn(notice)
         return [(frames.GAP, msgspec.json.encode(gap)) for gap in rows]

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import math
 import random
 import shutil
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from exchanges.port import Key, Notice, Request, Subscription, Unparsable, Venue
+from services.connector.asking import Asking
 from services.connector.capture import Capture, Connection
 from services.connector.link import Link, Refused, Target
 from services.connector.publisher import Publisher
@@ -40,10 +43,53 @@ STALE_SECONDS = 10.0  # a venue that answers pings but no commands for so long: 
 ASK_SECONDS = 10.0  # how often the archiver is asked what is safe
 STOP_SECONDS = 3.0  # for the closing handshake
 UNACKED_SECONDS = 3.0  # so long without an acknowledgement is a problem to show
+SETTLED_SECONDS = 10.0  # a second connection that owed and asked nothing for so long is whole: it takes over
+AGAIN_SECONDS = 30.0  # between two attempts at a second connection
 DRAIN_SECONDS = 5.0  # for JetStream's acknowledgements; what is left stays in the journal
+
+_HEADERS = {"User-Agent": f"ssmd/{__version__}"}
 
 Log = structlog.typing.FilteringBoundLogger
 Archived = dict[str, list[tuple[int, int]]]
+
+
+@dataclass
+class Line:
+    """A connection that is up: its numbering, its socket, its requests by REST."""
+
+    connection: Connection
+    link: Link
+    asking: Asking
+    restless: float  # loop time at which it last owed or asked something, or was not heard yet
+
+    def ask(self) -> None:
+        """Begin to perform what the adapter has asked for."""
+        asks = self.connection.asks
+        while asks:
+            self.asking.ask(asks.pop(0))
+
+    def settled(self, owed: Sequence[bytes], now: float) -> bool:
+        """Whether its subscriptions stand and its books are whole: the venue was heard, and nothing is left to do."""
+        if owed or self.asking.under_way or self.connection.last_venue_crc32 is None:
+            self.restless = now
+        return now - self.restless >= SETTLED_SECONDS
+
+
+@dataclass
+class Succession:
+    """A second connection, made ready before the first one's time is over."""
+
+    due: float  # loop time at which it is to be opened
+    connecting: asyncio.Task[Line | None] | None = None
+    heir: Line | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self.connecting is not None or self.heir is not None
+
+    @property
+    def up(self) -> bool:
+        return self.heir is not None and not self.heir.link.ended.done()
 
 
 class Connector:
@@ -76,6 +122,7 @@ class Connector:
         self._link: Link | None = None
         self._rest: httpx.AsyncClient | None = None
         self._connection: Connection | None = None
+        self._succession = Succession(math.inf)
         self._resume: tuple[str, int | None] | None = None
         self._symbols: set[str] = set()
         self._schedule: bytes | None = None
@@ -185,16 +232,8 @@ class Connector:
         self._capture.ledger.adopt(found.open_gaps.values())
         unclosed = {c: n for c, n in found.last.items() if c not in found.closed}
         while not stop.is_set():
-            connection = Connection(frames.conn_id(self._feed.name, 0, time.time_ns(), random.getrandbits(16)), None)
-            self._connection = connection
+            connection = self._connection = self._begin()
             now = self._clock.now_ns()
-            self._say(
-                connection,
-                "open",
-                endpoint=self._endpoint.ws,
-                host=socket.gethostname(),
-                software=__version__,
-            )
             for conn, last in unclosed.items():
                 closed = Session("close", self._feed.name, conn, frames=last, reason="the connector died")
                 self._capture.session(connection, closed, now)
@@ -204,6 +243,10 @@ class Connector:
                 self._capture.gaps(connection, rows, now)
             await asyncio.to_thread(self._journal.syncs())  # a next start shall know of this connection
             why = await self._live(connection, stop)
+            while (heir := self._succession.heir) is not None:
+                self._hand_over(connection, heir, why)
+                connection = heir.connection
+                why = await self._until_its_end(heir, stop)
             now = self._clock.now_ns()
             if self._cause == "disconnect" and (planned := self._planned()):
                 self._cause, why = "maintenance", f"{why}; planned: {planned}"
@@ -215,6 +258,18 @@ class Connector:
             self._say(connection, "close", frames=connection.n + 1, reason=why)
             before, since = connection.conn, self._capture.last_ts_recv or self._connected_ns or now
             self._resume = (connection.conn, connection.last_venue_crc32)
+
+    def _begin(self) -> Connection:
+        """A new connection's numbering: from here on it is in force, long before its WebSocket is up."""
+        connection = Connection(frames.conn_id(self._feed.name, 0, time.time_ns(), random.getrandbits(16)), None)
+        self._say(
+            connection,
+            "open",
+            endpoint=self._endpoint.ws,
+            host=socket.gethostname(),
+            software=__version__,
+        )
+        return connection
 
     async def _live(self, connection: Connection, stop: asyncio.Event) -> str:
         """Connect, however long it takes, and stay until the connection ends; returns why it did."""
@@ -230,7 +285,7 @@ class Connector:
                 if not connecting.done():
                     connecting.cancel()
                     break
-                link = connecting.result()
+                line = connecting.result()
             except durable.DiskFailed:
                 raise  # of our own journal, in the read that opened the connection
             except (
@@ -246,12 +301,19 @@ class Connector:
                 await self._either(None, random.uniform(0, wait))  # noqa: S311  # full jitter, not a secret
                 wait = min(wait * 2, BACKOFF_SECONDS[1])
                 continue
-            reason = await self._stay(connection, link, stop)
-            self._link = None
-            connection.connected = False
-            self._trouble = reason
-            return "stopped" if stop.is_set() else reason
+            return await self._until_its_end(line, stop)
         return "stopped before it was connected"
+
+    async def _until_its_end(self, line: Line, stop: asyncio.Event) -> str:
+        """Stay on a connection that is up; returns why it ended."""
+        reason = await self._stay(line, stop)
+        if stop.is_set() or not self._succession.up:
+            await self._end_succession()
+        await line.asking.stop()
+        self._link = None
+        line.connection.connected = False
+        self._trouble = reason
+        return "stopped" if stop.is_set() else reason
 
     def _journal_full(self) -> bool:
         """Whether capture must pause rather than fill the disk: what is on disk already is worth more."""
@@ -270,7 +332,8 @@ class Connector:
             await self._either(None, 1.0)
         self._trouble = "connecting again after the journal was full"
 
-    async def _connect(self, connection: Connection) -> Link:
+    async def _connect(self, connection: Connection, *, second: bool = False) -> Line:
+        """Connect and subscribe. A second connection stands beside the first: nothing was missed until it is up."""
         self._symbols = set(await self._list_instruments())
         self._schedule = await self._ask_schedule()
         channels = self._plan.channels or self._version.channels
@@ -279,39 +342,58 @@ class Connector:
             Subscription(tuple(channels), names, self._version.limits.symbols_per_subscription)
         )
         connection.adapter = adapter
+        line: Line
 
         def on_open(link: Link) -> Sequence[bytes]:
-            self._link = link
+            nonlocal line
+            asking = Asking(self._endpoint.rest, _HEADERS, answered)
+            line = Line(connection, link, asking, asyncio.get_running_loop().time())
             connection.connected = True
             self._say_subscription(connection, link)
-            now = self._connected_ns = self._clock.now_ns()
-            self._capture.gaps(connection, self._capture.ledger.close_all(now), now)
+            if not second:
+                self._link = link
+                now = self._connected_ns = self._clock.now_ns()
+                self._capture.gaps(connection, self._capture.ledger.close_all(now), now)
             self._log.info("connected", conn=connection.conn, symbols=len(names))
             return adapter.opened()
 
         def on_frames(wires: Sequence[bytes], ts_recv: int) -> Sequence[bytes]:
-            return self._capture.receive(connection, wires, ts_recv)
+            owed = self._capture.receive(connection, wires, ts_recv)
+            line.ask()
+            return owed
 
-        return await Link.connect(self._target(connection), self._clock, on_open, on_frames, CONNECT_SECONDS)
+        def answered(request: Request, status: int, body: bytes) -> None:
+            try:
+                wire = request.answered(status, body)
+                line.link.send(self._capture.answer(connection, wire, self._clock.now_ns()))
+                line.ask()
+            except Exception as e:  # of ours, a full disk say: the process must end
+                line.link.fail(e)
 
-    def _target(self, connection: Connection) -> Target:
-        headers = {"User-Agent": f"ssmd/{__version__}"}
+        target = self._target(connection, None if second else self._resume)
+        await Link.connect(target, self._clock, on_open, on_frames, CONNECT_SECONDS)
+        return line
+
+    def _target(self, connection: Connection, resume: tuple[str, int | None] | None) -> Target:
+        headers = dict(_HEADERS)
         path = "/" + self._endpoint.ws.split("://", 1)[1].partition("/")[2]
         if self._key is not None:
             headers |= self._key.headers("GET", path, time.time_ns())
         if self._simulated:  # lets a replay go on losslessly after a crash of ours
             headers["Ssmd-Connection"] = connection.conn
-            if self._resume is not None:
-                conn, crc32 = self._resume
+            if resume is not None:
+                conn, crc32 = resume
                 headers["Ssmd-Resume"] = f"{conn} {'none' if crc32 is None else f'{crc32:08x}'}"
         return Target(self._endpoint.ws, headers, self._version.compression, self._version.limits.frame_bytes)
 
-    async def _stay(self, connection: Connection, link: Link, stop: asyncio.Event) -> str:
+    async def _stay(self, line: Line, stop: asyncio.Event) -> str:
         """Until the connection ends, by either side, or falls silent."""
+        connection, link = line.connection, line.link
         loop = asyncio.get_running_loop()
         silence = self._version.silence_seconds
         rhythm = self._rhythm
         rhythm.connected(loop.time())
+        self._succession = Succession(loop.time() + (self._version.limits.connection_seconds or math.inf))
         while not link.ended.done():
             if stop.is_set():
                 link.close()
@@ -321,8 +403,18 @@ class Connector:
                 break
             await self._either(link.ended, LOOK_SECONDS)
             now = self._clock.now_ns()
-            link.send(self._capture.tick(connection, time.time_ns(), now))
+            owed = self._capture.tick(connection, time.time_ns(), now)
+            link.send(owed)
+            line.ask()
+            if line.settled(owed, loop.time()) and self._capture.ledger.outage:  # it had to take over before it was
+                self._capture.gaps(connection, self._capture.ledger.close_all(now), now)
             link.send(self._look_at_rhythm(connection, rhythm, loop.time(), now))
+            if await self._second_settled(loop.time()):
+                link.close()
+                await asyncio.wait([link.ended], timeout=STOP_SECONDS)
+                link.abort()
+                await link.ended
+                return "its time was over, and another connection stood beside it"
             quiet = loop.time() - link.last_heard
             if quiet > silence / 3:
                 link.ping()
@@ -339,13 +431,78 @@ class Connector:
             return reason
         return link.ended.result()
 
+    # ----------------------------------------------------------------------------------------------- succession
+
+    async def _second_settled(self, now: float) -> bool:
+        """Before a connection's time is over a second one is made ready; whether that is whole by now."""
+        succession = self._succession
+        heir = succession.heir
+        if heir is not None:
+            if not succession.up:
+                succession.due = now + AGAIN_SECONDS
+                await self._end_succession()
+                return False
+            owed = self._capture.tick(heir.connection, time.time_ns(), self._clock.now_ns())
+            heir.link.send(owed)
+            heir.ask()
+            return heir.settled(owed, now)
+        if succession.connecting is not None:
+            if succession.connecting.done():
+                succession.heir = succession.connecting.result()
+                succession.connecting = None
+                succession.due = now + AGAIN_SECONDS  # if there is none
+        elif now >= succession.due:
+            self._log.info("the connection's time will be over: opening a second one")
+            succession.connecting = asyncio.create_task(self._connect_second())
+        return False
+
+    async def _connect_second(self) -> Line | None:
+        """The second connection; None, with its close row written, if it cannot be had now."""
+        connection = self._begin()
+        try:
+            return await self._connect(connection, second=True)
+        except (Transient, Permanent, Unparsable, TimeoutError, httpx.HTTPError) as e:
+            why = str(e) or type(e).__name__
+            self._log.warning("no second connection yet", reason=why)
+        except asyncio.CancelledError:
+            why = "not needed any more"
+        self._say(connection, "close", frames=connection.n + 1, reason=why)
+        return None
+
+    async def _end_succession(self) -> None:
+        """Let go of a second connection that does not take over."""
+        succession = self._succession
+        heir, succession.heir = succession.heir, None
+        if succession.connecting is not None:
+            succession.connecting.cancel()
+            heir = await succession.connecting
+            succession.connecting = None
+        if heir is not None:
+            heir.link.abort()
+            reason = await heir.link.ended
+            await heir.asking.stop()
+            self._say(heir.connection, "close", frames=heir.connection.n + 1, reason=f"did not take over: {reason}")
+
+    def _hand_over(self, connection: Connection, heir: Line, why: str) -> None:
+        """The second connection is the first from now on. Nothing is missing if it was whole before the other ended."""
+        now = self._clock.now_ns()
+        ledger, conn = self._capture.ledger, heir.connection.conn
+        self._capture.gaps(heir.connection, ledger.close_of(connection.conn, now), now)
+        if not heir.settled((), asyncio.get_running_loop().time()):
+            rows = ledger.open(conn, self._cause, self._capture.last_ts_recv or now, f"after {connection.conn}: {why}")
+            self._capture.gaps(heir.connection, rows, now)
+        self._say(connection, "close", frames=connection.n + 1, reason=why)
+        self._connection, self._link = heir.connection, heir.link
+        self._cause = "disconnect"
+        self._log.info("handed over", from_=connection.conn, to=conn)
+
     def _look_at_rhythm(self, connection: Connection, rhythm: Rhythm, now: float, now_ns: int) -> Sequence[bytes]:
         """A busy channel that falls silent: ask the venue; if it does not explain itself, a `stale` gap is open."""
         capture, ledger = self._capture, self._capture.ledger
         heard, capture.heard = capture.heard, {}
         if heard:
             rhythm.answered()
-            capture.gaps(connection, ledger.close("stale", now_ns), now_ns)
+            capture.gaps(connection, ledger.close(connection.conn, "stale", now_ns), now_ns)
         rhythm.heard((c for c in heard if c[0] != "_" and c != frames.CONTROL), now)
         for channel, seconds in rhythm.stale(now):
             since = now_ns - int(seconds * SECOND_NS)
@@ -410,13 +567,15 @@ class Connector:
             connection, link = self._connection, self._link
             if link is None or connection is None or connection.adapter is None or self._plan.symbols.names:
                 continue
+            if self._succession.begun:
+                continue  # the second connection subscribes to what is listed now, and follows from there
             try:
                 listed = set(await self._list_instruments())
             except (Transient, Permanent, Unparsable, httpx.HTTPError) as e:
                 self._log.warning("cannot list instruments", error=str(e) or type(e).__name__)
                 continue
             new, gone = sorted(listed - self._symbols), sorted(self._symbols - listed)
-            if link is not self._link or not (new or gone):
+            if link is not self._link or self._succession.begun or not (new or gone):
                 continue
             self._symbols = listed
             self._say_subscription(connection, link)
@@ -494,6 +653,8 @@ class Connector:
         self._say(connection, "connected", subscription=subscription, **where)
 
     def _warn(self, notice: Notice) -> None:
+        if notice.kind == "ending":
+            self._succession.due = 0.0
         self._log.warning(notice.kind, evidence=notice.evidence, symbols=list(notice.symbols[:20]))
 
     # ---------------------------------------------------------------------------------------------- the archiver

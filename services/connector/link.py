@@ -27,6 +27,7 @@ from ssmd.recorded_time import ClientRecordedTime, ClientRecordedTimeFactory
 
 READ_BYTES = 32 << 10  # 1 ms of work at most before others get their turn, on a busy socket too
 HEAD_BYTES_MAX = 64 << 10
+PING_SECONDS = 15.0  # Kraken Futures hangs up after a minute without one; no venue minds
 
 OnOpen = Callable[["Link"], Sequence[bytes]]  # -> text frames to send first
 OnFrames = Callable[[Sequence[bytes], int], Sequence[bytes]]  # frames, ts_recv -> text frames owed to the venue
@@ -170,10 +171,14 @@ class Link(asyncio.BufferedProtocol):
         try:
             call(*args)
         except Exception as e:
-            for future in (self._opened, self.ended):
-                if not future.done():
-                    future.set_exception(e)
-            self.abort()
+            self.fail(e)
+
+    def fail(self, error: Exception) -> None:
+        """End the connection because we have failed: whoever waits for its end gets the error."""
+        for future in (self._opened, self.ended):
+            if not future.done():
+                future.set_exception(error)
+        self.abort()
 
     def _read(self, data: bytes, ts_recv: int) -> None:
         limit = self._target.frame_bytes_max
@@ -229,6 +234,7 @@ class Link(asyncio.BufferedProtocol):
         if error is None:
             self._opened.set_result(None)
             self.send(self._on_open(self))
+            self._loop.call_later(PING_SECONDS, self._keep_pinging)
         elif not self._opened.done():
             if isinstance(error, InvalidStatus) and isinstance(event, Response):
                 body = (event.body or b"")[:500].decode(errors="replace")
@@ -281,6 +287,11 @@ class Link(asyncio.BufferedProtocol):
         if self._ws.state is State.OPEN:
             self._ws.send_ping(b"ssmd")
             self._flush()
+
+    def _keep_pinging(self) -> None:
+        if self._ws.state is State.OPEN:
+            self.ping()
+            self._loop.call_later(PING_SECONDS, self._keep_pinging)
 
     def close(self) -> None:
         """Begin the closing handshake; frames go on arriving until `ended`."""

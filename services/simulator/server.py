@@ -10,9 +10,11 @@ from http import HTTPStatus
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
+from websockets.protocol import Event
 
-from exchanges.port import Simulator
+from exchanges.port import HearsPings, Simulator
 from services.simulator.faults import Faults
 from services.simulator.line import Line, Sent
 from services.simulator.player import MarketPlayer, TapePlayer
@@ -31,6 +33,17 @@ CLOSE_SECONDS = 1.5  # for the closing handshake: the whole stop takes less than
 
 _NAME = re.compile(r"[0-9A-Za-z_.:-]{1,100}")
 _RESUME = re.compile(r"([0-9A-Za-z_.:-]{1,100}) ([0-9a-f]{8}|none)")
+
+
+class _Connection(ServerConnection):
+    """Tells of the pings that it answers by itself."""
+
+    on_ping: Callable[[], None] | None = None
+
+    def process_event(self, event: Event) -> None:
+        if self.on_ping is not None and isinstance(event, Frame) and event.opcode is Opcode.PING:
+            self.on_ping()
+        super().process_event(event)
 
 
 class SimulatorServer:
@@ -59,6 +72,7 @@ class SimulatorServer:
         self._sent = 0
         self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._farewells: set[asyncio.Task[None]] = set()
 
     async def start(self, port: int) -> int:
         """Listen and play. Returns the port. Raises Permanent if it is taken."""
@@ -70,6 +84,7 @@ class SimulatorServer:
                 HOST,
                 port,
                 process_request=self._answer,
+                create_connection=_Connection,
                 extensions=[ServerRecordedTimeFactory()] if self._recorded else None,
                 compression=None,
                 ping_interval=None,
@@ -113,9 +128,9 @@ class SimulatorServer:
         path = request.path.partition("?")[0]
         if path != self._simulator.ws_path:
             answer = self._simulator.answer("GET", request.path, headers, self._wall_ns())
-            return response(HTTPStatus(answer.status), answer.body)
+            return response(HTTPStatus(answer.status), answer.body, headers=answer.headers)
         refused = self._simulator.refuses("GET", path, headers, self._wall_ns())
-        return None if refused is None else response(HTTPStatus(refused.status), refused.body)
+        return None if refused is None else response(HTTPStatus(refused.status), refused.body, headers=refused.headers)
 
     # ------------------------------------------------------------------------------------------------- WebSocket
 
@@ -149,6 +164,9 @@ class SimulatorServer:
         """Where the tape goes on for this client: where it stands, or after the last frame that the client has."""
         player = self._player
         grammar = self._simulator.connect()
+        if isinstance(grammar, HearsPings):
+            assert isinstance(ws, _Connection)
+            ws.on_ping = lambda: grammar.pinged(self._wall_ns())
         found = _RESUME.fullmatch(resume)
         if not isinstance(player, TapePlayer):
             line = self._lines[name] = Line(ws, grammar, name, 0, self._truth, self._faults)
@@ -184,7 +202,16 @@ class SimulatorServer:
             if line.subscribed_at is None and line.grammar.subscriptions:
                 line.subscribed_at = asyncio.get_running_loop().time()
             self._consider()
+            if line.grammar.ended is not None:
+                await self._end(line, *line.grammar.ended)
+                return
             await line.drain()
+
+    async def _end(self, line: Line, code: int, reason: str) -> None:
+        if code == CloseCode.ABNORMAL_CLOSURE:
+            line.ws.transport.abort()
+        else:
+            await line.ws.close(code, reason)
 
     def _consider(self) -> None:
         """Let the tape run while somebody listens to all of it, and nobody is on the way back to it."""
@@ -214,9 +241,20 @@ class SimulatorServer:
             await asyncio.sleep(0.5)
             self._consider()
             for line in list(self._lines.values()):
-                body = line.grammar.heartbeat(self._wall_ns())
-                if body is not None and not line.silent(self._wall_ns()):
-                    line.ping(body)
+                self._beat_one(line, self._wall_ns())
+
+    def _beat_one(self, line: Line, now_ns: int) -> None:
+        """What the passing of time makes the venue send, or makes it end; a silent line ends, but says nothing."""
+        body, due = line.grammar.heartbeat(now_ns), line.grammar.due(now_ns)
+        if not line.silent(now_ns):
+            if body is not None:
+                line.ping(body)
+            line.put(due, self._player.now_ns())
+            line.flush()
+        if line.grammar.ended is not None:
+            farewell = asyncio.create_task(self._end(line, *line.grammar.ended))
+            self._farewells.add(farewell)
+            farewell.add_done_callback(self._farewells.discard)
 
     # ---------------------------------------------------------------------------------------------------- figures
 

@@ -52,7 +52,8 @@ def prove(truth: Path, tape: int, archive_folder: Path, feed: str, dates: Iterab
     """
     sent, places = _read_truth(truth)
     found, channels, twice = _read_archive(archive_folder, feed, dates, sent)
-    covered = bytearray(tape)
+    # A recording has lines that are no frames, so places go beyond its number of frames.
+    covered = bytearray(1 + max((max(p, default=-1) for p in places.values()), default=-1))
     changed = cut_off = archived = 0
     for conn, checksums in sent.items():
         here = found.get(conn, array("I"))
@@ -62,7 +63,7 @@ def prove(truth: Path, tape: int, archive_folder: Path, feed: str, dates: Iterab
         for k, checksum in enumerate(here[: len(checksums)]):
             if checksum != checksums[k]:
                 changed += 1
-            elif 0 <= (place := places[conn][k]) < tape:
+            elif (place := places[conn][k]) >= 0:
                 covered[place] = 1
     return Proof(
         sent=sum(len(c) for c in sent.values()),
@@ -97,12 +98,15 @@ def _read_truth(path: Path) -> "tuple[dict[str, array[int]], dict[str, array[int
 def _read_archive(
     folder: Path, feed: str, dates: Iterable[str], conns: Iterable[str]
 ) -> "tuple[dict[str, array[int]], Counter[str], int]":
-    """Per connection, in order of `n`: each venue frame's CRC-32; frames per channel; how many are there twice."""
+    """Per connection, in order of `n`: each venue frame's CRC-32; frames per channel; how many are there twice.
+
+    Answers to requests are no frames that a simulator sent.
+    """
     numbered: dict[str, list[tuple[int, int]]] = {conn: [] for conn in conns}
     channels: Counter[str] = Counter()
     for channel, line in _lines(folder, feed, dates):
-        if line.conn in numbered:
-            numbered[line.conn].append((line.n, zlib.crc32(line.wire())))
+        if line.conn in numbered and not frames.is_rest(wire := line.wire()):
+            numbered[line.conn].append((line.n, zlib.crc32(wire)))
             channels[channel] += 1
     found: dict[str, array[int]] = {}
     twice = 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -177,14 +177,18 @@ def _check_keys(environment: config.Environment, sources: Sequence[Source], data
 def _check_key(source: Source, reference: config.KeyReference, data: Path) -> None:
     """Let the venue look at it, so that a wrong key is refused before anything is started."""
     key_id, secret = reference.load(data)
-    application = str(config.application_folder())
-    if application not in sys.path:  # a venue's folder is found by its name, and is not in our wheel
-        sys.path.insert(0, application)
-    venue = importlib.import_module(f"exchanges.{source.feed.venue}").venue
     try:
-        venue.key(key_id, secret)
+        _application(f"exchanges.{source.feed.venue}").venue.key(key_id, secret)
     except Permanent as e:
         raise Permanent(f"key reference {reference.secret}: {e}") from None
+
+
+def _application(module: str) -> Any:
+    """A module of the application, which is not in our wheel."""
+    application = str(config.application_folder())
+    if application not in sys.path:
+        sys.path.insert(0, application)
+    return importlib.import_module(module)
 
 
 def _check_replay(
@@ -196,17 +200,18 @@ def _check_replay(
         if clock != "now":
             raise Permanent(f"--clock {clock}: there is no recording to take the time from: give it with --replay FILE")
         return
-    simulated = [s.name for s in sources if s.simulated]
+    simulated = [s for s in sources if s.simulated]
     if not simulated:
         raise Permanent(
             f"--replay {replay}: environment {environment.name} has no simulated feed to replay it through; "
             f"use --env local"
         )
     if len(simulated) > 1:
-        raise Permanent(f"--replay {replay}: of which feed? name one with --feed: {', '.join(simulated)}")
+        names = ", ".join(s.name for s in simulated)
+        raise Permanent(f"--replay {replay}: of which feed? name one with --feed: {names}")
     if speed != "max" and not _is_positive(speed):
         raise Permanent(f"--speed {speed}: is neither a positive number (1 is as recorded) nor `max`")
-    _check_recording(replay)
+    _check_recording(replay, simulated[0].feed.venue)
 
 
 def _is_positive(text: str) -> bool:
@@ -216,8 +221,9 @@ def _is_positive(text: str) -> bool:
         return False
 
 
-def _check_recording(path: Path) -> None:
-    """Its first line is JSON, so that a wrong file is refused here and not by a simulator that keeps dying."""
+def _check_recording(path: Path, venue: str) -> None:
+    """Its first line is JSON, or the venue reads it, so that a wrong file is refused here and not by a simulator that
+    keeps dying."""
     if not path.exists():
         raise Permanent(f"--replay {path}: there is no such file; name a recording (NDJSON, plain or gzip)")
     if not path.is_file():
@@ -235,8 +241,18 @@ def _check_recording(path: Path) -> None:
         record = msgspec.json.decode(first)
     except (msgspec.DecodeError, UnicodeDecodeError):
         record = None
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) and not _reads(venue, first):
         raise Permanent(f"--replay {path}: is no recording: its first line is no JSON object (NDJSON, plain or gzip)")
+
+
+def _reads(venue: str, line: bytes) -> bool:
+    """Whether a venue's simulator can replay a line: recorders write what they like."""
+    port = _application("exchanges.port")
+    try:
+        _application(f"exchanges.{venue}").venue.simulator(port.Simulation()).record(line)
+    except port.Unparsable:
+        return False
+    return True
 
 
 def _check_folder(data: Path) -> None:

@@ -197,6 +197,25 @@ def test_one_absurd_value_among_many_is_quarantined_and_holds_nobody_up(tmp_path
     assert rolled.quarantined == {"change does not fit into 18 digits with 2 decimals": 1}
 
 
+def test_a_feed_with_large_numbers_says_how_many_digits_it_needs(
+    tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coin's day volume may have 13 digits before the point and 8 after it; the feed beside it has its 18."""
+    volume = "1234567890123.12345678"
+    day = ArchivedDay().at(1).delta(GOLD, "yes", "0.5100", volume)
+    day.write(tmp_path / "archive")
+    feed = (config.application_folder() / "exchanges/feeds/kalshi.yaml").read_text()
+    assert "precision: {price: 6, size: 2}" in feed
+    (tmp_path / "config/feeds").mkdir(parents=True)
+    larger = feed.replace("precision: {price: 6, size: 2}", "precision: {price: 12, size: 12, digits: 28}")
+    (tmp_path / "config/feeds/kalshi.yaml").write_text(larger)
+    with pytest.raises(Permanent, match="18 digits"):
+        roll_up(tmp_path, processes)
+    monkeypatch.setenv("SSMD_CONFIG", str(tmp_path / "config"))
+    row = table(tmp_path, "book_deltas", roll_up(tmp_path, processes))[0]
+    assert row["change"] == Decimal(volume)
+
+
 def test_digits_that_say_nothing_are_no_reason_to_refuse(tmp_path: Path, processes: Processes) -> None:
     """The control: 1.0010 with two decimals is finer, 1.1000 is not."""
     ArchivedDay().at(1).delta(GOLD, "yes", "0.51000000", "1.1000").write(tmp_path / "archive")

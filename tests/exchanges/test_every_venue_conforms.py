@@ -103,6 +103,8 @@ def test_recorded_frames_are_understood(known: Known, message: Message) -> None:
         for symbol in {e.symbol for e in events if isinstance(e, BookDelta | BookSnapshot)}:
             crossed += books.crossed(symbol)
     assert kinds, "the recording holds no frame of the venue's"
+    if sum(kinds.values()) < 100:
+        return  # single frames, of different hours
     assert crossed <= sum(kinds.values()) // 1000, f"{crossed} of {dict(kinds)} leave a crossed book"
     assert inside >= 0.95 * trades, f"{trades - inside} of {trades} trades are far outside the book"
 
@@ -178,9 +180,14 @@ def test_simulated_frames_are_shaped_as_recorded_ones(known: Known) -> None:
             ours = venues.shape(frame)
             possible = set().union(*seen[kind])
             always = set.intersection(*seen[kind])
-            assert ours <= possible, f"{kind}: the venue never sends {sorted(ours - possible)[:5]}: {wire[:300]!r}"
+            paths = {path for path, _ in possible}  # nothing yet, as in a fresh market, is no other type
+            strange = {(path, what) for path, what in ours - possible if what != "null" or path not in paths}
+            strange = {(p, t) for p, t in strange if p.rpartition(".")[2] not in known.unseen_keys}
+            assert not strange, f"{kind}: the venue never sends {sorted(strange)[:5]}: {wire[:300]!r}"
             lists = {path for path, what in ours if what == "list"}
+            empty = {path for path, what in ours if what == "null"}
             missing = {(p, t) for p, t in always - ours if not any(p.startswith(f"{path}[]") for path in lists)}
+            missing = {(p, t) for p, t in missing if p not in empty}
             assert not missing, f"{kind}: the venue always sends {sorted(missing)[:5]}: {wire[:300]!r}"
     assert compared, f"nothing to compare: recorded {sorted(seen)}, simulated {sorted(set(talk.routes))}"
 

@@ -33,6 +33,7 @@ class Message(NamedTuple):
     source: str
     fixture: str
     date: str
+    keys: str  # those that no recording holds, with commas between
 
 
 @dataclass
@@ -62,6 +63,11 @@ class Known:
         """One row per file of frames that the venue sent."""
         found = {m.fixture: m for m in self.messages if m.role == "server" and m.evidence == "recorded" and m.fixture}
         return list(found.values())
+
+    @property
+    def unseen_keys(self) -> set[str]:
+        """Keys that the venue is known to send, but that no recording holds."""
+        return {key.strip() for m in self.messages for key in m.keys.split(",")}
 
     @property
     def feeds(self) -> list[dict[str, Any]]:
@@ -101,6 +107,9 @@ def read(venue: Known, message: Message) -> Iterator[Wire]:
     bare_ns = NOW_NS
     if message.date:
         bare_ns = int(datetime.fromisoformat(message.date).replace(tzinfo=UTC).timestamp()) * SECOND_NS
+    if path.suffix == ".json":  # one frame, made readable
+        yield Wire(bare_ns, json.dumps(json.loads(path.read_bytes()), separators=(",", ":")).encode())
+        return
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         for line in file:
             text = line.strip()

@@ -53,3 +53,18 @@ def test_the_common_frame_is_embedded_verbatim() -> None:
 def test_a_line_that_is_none_is_refused() -> None:
     with pytest.raises(msgspec.DecodeError):
         frames.parse(b'{"seq":1}')
+
+
+@given(json_values, st.lists(st.sampled_from([b"{}", b'{"u":1}']), max_size=3))
+def test_an_answer_to_a_request_is_a_frame_with_its_body_verbatim(value: object, meanwhile: list[bytes]) -> None:
+    body = json.dumps(value).encode()
+    wire = frames.rest("GET /a?b=c", 200, body, meanwhile)
+    assert frames.is_rest(wire) and body in wire
+    told = json.loads(wire)
+    assert (told["rest"], told["status"], told["body"]) == ("GET /a?b=c", 200, value)
+    assert [json.dumps(frame).replace(" ", "").encode() for frame in told.get("meanwhile", [])] == meanwhile
+
+
+@given(st.binary(max_size=50))
+def test_an_answer_that_is_no_json_is_still_a_frame(body: bytes) -> None:
+    json.loads(frames.rest("GET /", 0, body))

@@ -130,3 +130,15 @@ def test_frames_are_found_by_connection_and_number(tmp_path: Path) -> None:
     j = filled(tmp_path)
     assert [frames.parse(r.message).n for r in j.find("c", 7, 12)] == [7, 8, 9, 10, 11, 12]
     assert list(j.find("x", 7, 12)) == []
+
+
+def test_an_answer_to_a_request_is_no_sign_of_the_connection(tmp_path: Path) -> None:
+    """After a crash the gap begins at the last frame of the WebSocket, and a replay goes on behind that."""
+    j = filled(tmp_path, 3)
+    heard = journal.Journal(tmp_path).recover()
+    answer = frames.rest("GET /depth", 200, b"{}")
+    j.append("c", 4, 4, [line("c", 4, wire=answer)], venue=False)
+    j.close()
+    found = journal.Journal(tmp_path).recover()
+    assert (found.records, found.last) == (4, {"c": 4})
+    assert (found.heard, found.venue_crc32) == (heard.heard, heard.venue_crc32) == (1003, found.venue_crc32)

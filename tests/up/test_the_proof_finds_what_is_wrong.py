@@ -143,3 +143,14 @@ def test_a_damaged_truth_proves_nothing(tmp_path: Path) -> None:
     write_archive(tmp_path / "archive", usual())
     with pytest.raises(Permanent, match="is damaged"):
         prove(tmp_path / "truth", 0, tmp_path / "archive", "kalshi", [DATE])
+
+
+def test_answers_to_requests_are_not_what_a_simulator_sent(tmp_path: Path) -> None:
+    answer: Row = ("book", "c1", 200, frames.rest("GET /book", 200, b"{}"))
+    proof = proved(tmp_path, [*usual(), answer])
+    assert proof.holds
+    assert proof.archived == len(SENT) and "book" not in proof.channels
+
+
+def test_lines_of_a_recording_that_are_no_frames_are_not_missing(tmp_path: Path) -> None:
+    assert proved(tmp_path, usual(), [("c1", 3 * i + 2, wire) for i, wire in enumerate(SENT)]).holds

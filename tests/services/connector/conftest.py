@@ -4,11 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request as Handshake
+from websockets.http11 import Response
 
 from exchanges.port import Instruments, Key, Notice, Received, Request, Subscription
 from services.archiver.archiver import Archiver
@@ -20,8 +24,9 @@ from ssmd.telemetry import Telemetry, configure_logging
 
 
 class _Frame(msgspec.Struct):
-    type: str
+    type: str = ""
     symbol: str = "S"
+    rest: str = ""
 
 
 class FakeAdapter:
@@ -42,6 +47,10 @@ class FakeAdapter:
             )
         if frame.type == "mended":
             return Received("trade", frame.symbol, notices=(Notice("mended", (frame.symbol,)),))
+        if frame.rest:
+            return Received("answer", None)
+        if frame.type == "wanted":
+            return Received("trade", frame.symbol, asks=(Request("GET", "/book", {"of": "S"}, [wire]),))
         if frame.type == "ask":
             return Received("control", None, owed=(b'{"answer":1}',))
         return Received(frame.type, frame.symbol)
@@ -88,6 +97,7 @@ class FakeVenue:
 
 
 Script = Callable[[ServerConnection], Awaitable[None]]
+Rest = Callable[[str], tuple[int, dict[str, str], bytes]]  # target -> status, headers, body
 
 
 @dataclass
@@ -101,6 +111,7 @@ class Rig:
     sent: list[list[bytes]] = field(default_factory=list)  # by connection
     received: list[bytes] = field(default_factory=list)
     script: Script | None = None
+    rest: Rest | None = None
     running: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = field(default_factory=dict)
     parts: dict[str, object] = field(default_factory=dict)
 
@@ -143,7 +154,7 @@ class Rig:
         """The venue's own frames as archived, by connection."""
         by_conn: dict[str, list[bytes]] = {}
         for line in self.lines():
-            own = b'"feed":"fake"' in bytes(line.frame)
+            own = b'"feed":"fake"' in bytes(line.frame) or frames.is_rest(line.wire())
             by_conn.setdefault(line.conn, [])
             if not own:
                 by_conn[line.conn].append(line.wire())
@@ -206,7 +217,14 @@ async def rigged(data: Path, nats_url: str, port: int) -> AsyncIterator[Rig]:
         await rig.script(connection)
         await listening
 
-    async with serve(handler, "127.0.0.1", port, close_timeout=0.2) as server:
+    def answer(connection: ServerConnection, request: Handshake) -> Response | None:
+        if request.path == "/ws" or rig.rest is None:
+            return None
+        status, headers, body = rig.rest(request.path)
+        more = Headers({"Content-Length": str(len(body)), "Connection": "close", **headers})
+        return Response(status, HTTPStatus(status).phrase, more, body)
+
+    async with serve(handler, "127.0.0.1", port, close_timeout=0.2, process_request=answer) as server:
         yield rig
         for name in list(rig.running):
             await rig.kill(name)

@@ -114,7 +114,8 @@ async def test_a_full_journal_pauses_capture_and_says_so(rig: Rig, monkeypatch: 
     await until(lambda: rig.status("connector")["gaps_open"] == 0)
     await rig.stop("connector")
     await rig.stop("archiver")
-    assert causes(rig)[:2] == [("overflow", False), ("overflow", True)]
+    rows = list(dict.fromkeys(causes(rig)))  # an open gap is repeated at the start of a journal segment
+    assert rows[:2] == [("overflow", False), ("overflow", True)]
     archived = rig.venue_frames()
     assert archived[0] == rig.sent[0][: len(archived[0])]
 

@@ -57,7 +57,9 @@ async def test_it_waits_for_temporal_and_outlives_its_absence(tmp_path: Path, fr
             )
             assert rolled.frames == 22
             status = await asyncio.to_thread(
-                worker.until, "/status", lambda code, told: code == 200 and told["completed"] == 1
+                worker.until,
+                "/status",
+                lambda code, told: code == 200 and told["completed"] == 1 and told["last"]["status"] == "completed",
             )
             assert status == {
                 "workflows_running": 0,

@@ -1,0 +1,45 @@
+"""A Binance product as the services see it."""
+
+from collections.abc import Sequence
+
+from exchanges.binance import events, rest, signing
+from exchanges.binance.adapter import BinanceAdapter
+from exchanges.binance.product import Product
+from exchanges.port import Instruments, Request, Simulation, Simulator, Subscription
+from ssmd.errors import SsmdError
+
+
+class Binance:
+    """The venue's grammars for one product."""
+
+    def __init__(self, product: Product) -> None:
+        self.product = product
+
+    def adapter(self, subscription: Subscription) -> BinanceAdapter:
+        return BinanceAdapter(self.product, subscription)
+
+    def key(self, key_id: str, secret: bytes) -> signing.Key:
+        return signing.Key(key_id, secret)
+
+    def events(self, date: str) -> events.Grammar:
+        return events.GRAMMAR
+
+    def instruments(self, series: Sequence[str]) -> list[Request]:
+        return rest.instruments(self.product, series)
+
+    def instruments_page(self, request: Request, body: bytes) -> Instruments:
+        return rest.instruments_page(request, body)
+
+    def schedule(self) -> Request | None:
+        return None
+
+    def closed(self, schedule: bytes, at_ns: int) -> str | None:
+        return None
+
+    def refusal(self, status: int, body: bytes) -> SsmdError:
+        return rest.refusal(status, body)
+
+    def simulator(self, simulation: Simulation) -> Simulator:
+        from exchanges.binance.simulator import BinanceSimulator  # noqa: PLC0415  # capture does not need it
+
+        return BinanceSimulator(self.product, simulation)

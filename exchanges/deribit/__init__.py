@@ -1,0 +1,45 @@
+"""Deribit: options, futures, perpetuals and spot on crypto. Facts and sources beside the lines that rest on them."""
+
+from collections.abc import Sequence
+
+from exchanges.deribit import events, rest, signing
+from exchanges.deribit.adapter import DeribitAdapter
+from exchanges.port import Instruments, Request, Simulation, Simulator, Subscription, Venue
+from ssmd.errors import SsmdError
+
+
+class Deribit:
+    """The venue as the services see it."""
+
+    def adapter(self, subscription: Subscription) -> DeribitAdapter:
+        return DeribitAdapter(subscription)
+
+    def key(self, key_id: str, secret: bytes) -> signing.Key:
+        return signing.Key(key_id, secret)
+
+    def events(self, date: str) -> events.Grammar:
+        return events.grammar(date)
+
+    def instruments(self, series: Sequence[str]) -> list[Request]:
+        return rest.instruments(series)
+
+    def instruments_page(self, request: Request, body: bytes) -> Instruments:
+        return rest.instruments_page(request, body)
+
+    def schedule(self) -> None:
+        """Maintenance is announced, not listed; the daily settlement at 08:00 UTC does not close the feed."""
+        return None
+
+    def closed(self, schedule: bytes, at_ns: int) -> None:
+        return None
+
+    def refusal(self, status: int, body: bytes) -> SsmdError:
+        return rest.refusal(status, body)
+
+    def simulator(self, simulation: Simulation) -> Simulator:
+        from exchanges.deribit.simulator import DeribitSimulator  # noqa: PLC0415  # capture does not need it
+
+        return DeribitSimulator(simulation)
+
+
+venue: Venue = Deribit()

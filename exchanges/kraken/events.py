@@ -1,0 +1,225 @@
+"""What Kraken's archived spot frames say. Numbers keep the venue's digits; `side` of a trade is the taker's already.
+
+Books come with the depth they were subscribed at: what falls below it is not deleted by the venue, so whoever builds
+a book from these events must cut it to that depth after each frame (`book.100` in the session's channels).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from exchanges.kraken.digits import ABSENT, known, number, rfc3339_ns
+from exchanges.port import Unparsable
+from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Level, Side, Status, Ticker, Trade
+from ssmd.frames import ALL, CONTROL, GAP, SESSION
+
+_Parse = Callable[[bytes], Sequence[Event]]
+
+
+class Grammar:
+    """From a frame of a channel to its events; each channel has its function."""
+
+    def __init__(self, venue: str, parsers: Mapping[str, _Parse]) -> None:
+        self._venue = venue
+        self._parsers = parsers
+
+    def __call__(self, channel: str, wire: bytes) -> Sequence[Event]:
+        parse = self._parsers.get(channel)
+        if parse is None:
+            raise Unparsable(f"{self._venue} has no channel {channel!r}")
+        try:
+            return parse(wire)
+        except msgspec.ValidationError as e:
+            raise Unparsable(f"{channel} is not as {self._venue} documents it: {e}") from e
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+            raise Unparsable(f"{channel} is not JSON: {e}") from e
+
+    def __repr__(self) -> str:
+        return f"Grammar({self._venue!r})"
+
+
+def nothing(wire: bytes) -> Sequence[Event]:
+    return ()
+
+
+class BookLevel(msgspec.Struct, gc=False):
+    """A level's numbers, as sent."""
+
+    price: msgspec.Raw
+    qty: msgspec.Raw
+
+
+class _Trade(msgspec.Struct, gc=False):
+    symbol: str
+    side: Side
+    price: msgspec.Raw
+    qty: msgspec.Raw
+    trade_id: int | None = None
+    timestamp: str | None = None
+
+
+class _Book(msgspec.Struct, gc=False):
+    symbol: str
+    bids: list[BookLevel] = []
+    asks: list[BookLevel] = []
+    timestamp: str | None = None
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    symbol: str
+    bid: msgspec.Raw = ABSENT
+    bid_qty: msgspec.Raw = ABSENT
+    ask: msgspec.Raw = ABSENT
+    ask_qty: msgspec.Raw = ABSENT
+    last: msgspec.Raw = ABSENT
+    volume: msgspec.Raw = ABSENT
+    timestamp: str | None = None
+
+
+class _System(msgspec.Struct):
+    system: str = ""
+
+
+class _Pair(msgspec.Struct):
+    symbol: str
+    status: str
+
+
+class _Instruments(msgspec.Struct):
+    pairs: list[msgspec.Raw] = []
+
+
+class _Trades(msgspec.Struct):
+    channel: Literal["trade"]
+    data: list[_Trade]
+
+
+class _Books(msgspec.Struct):
+    channel: Literal["book"]
+    type: Literal["snapshot", "update"]
+    data: list[_Book]
+
+
+class _Tickers(msgspec.Struct):
+    channel: Literal["ticker"]
+    data: list[_Ticker]
+
+
+class _Systems(msgspec.Struct):
+    channel: Literal["status"]
+    data: list[msgspec.Raw]
+
+
+class _InstrumentFrame(msgspec.Struct):
+    channel: Literal["instrument"]
+    data: _Instruments
+
+
+_decode_trades = msgspec.json.Decoder(_Trades).decode
+_decode_books = msgspec.json.Decoder(_Books).decode
+_decode_tickers = msgspec.json.Decoder(_Tickers).decode
+_decode_systems = msgspec.json.Decoder(_Systems).decode
+_decode_system = msgspec.json.Decoder(_System).decode
+_decode_instruments = msgspec.json.Decoder(_InstrumentFrame).decode
+_decode_pair = msgspec.json.Decoder(_Pair).decode
+
+
+def _time_ns(timestamp: str | None) -> int | None:
+    return None if timestamp is None else rfc3339_ns(timestamp)
+
+
+def _trades(wire: bytes) -> Sequence[Event]:
+    return [
+        Trade(
+            t.symbol,
+            _time_ns(t.timestamp),
+            number(t.price),
+            number(t.qty),
+            t.side,
+            None if t.trade_id is None else str(t.trade_id),
+        )
+        for t in _decode_trades(wire).data
+    ]
+
+
+def _books(wire: bytes) -> Sequence[Event]:
+    """Several changes of one price in a frame stay in their order."""
+    frame = _decode_books(wire)
+    if frame.type == "snapshot":
+        return [
+            BookSnapshot(b.symbol, _time_ns(b.timestamp), best_first(b.bids, highest=True), best_first(b.asks))
+            for b in frame.data
+        ]
+    found: list[Event] = []
+    for book in frame.data:
+        symbol, ts_event = book.symbol, _time_ns(book.timestamp)
+        sides: tuple[tuple[BookSide, list[BookLevel]], ...] = (("bid", book.bids), ("ask", book.asks))
+        found += [
+            BookDelta(symbol, ts_event, side, number(level.price), number(level.qty))
+            for side, levels in sides
+            for level in levels
+        ]
+    return found
+
+
+def best_first(levels: Sequence[BookLevel], *, highest: bool = False) -> list[Level]:
+    """A side of a snapshot, without levels of size 0."""
+    found = [(number(level.price), number(level.qty)) for level in levels]
+    return sorted((level for level in found if Decimal(level[1])), key=_price, reverse=highest)
+
+
+def _price(level: Level) -> Decimal:
+    return Decimal(level[0])
+
+
+def _tickers(wire: bytes) -> Sequence[Event]:
+    return [
+        Ticker(
+            t.symbol,
+            _time_ns(t.timestamp),
+            last=known(t.last),
+            bid=known(t.bid),
+            bid_size=known(t.bid_qty),
+            ask=known(t.ask),
+            ask_size=known(t.ask_qty),
+            volume=known(t.volume),
+        )
+        for t in _decode_tickers(wire).data
+    ]
+
+
+def _instruments(wire: bytes) -> Sequence[Event]:
+    """The state of each pair that the frame tells of. Assets are no instruments: they stay in the frame."""
+    found = []
+    for raw in _decode_instruments(wire).data.pairs:
+        pair = _decode_pair(raw)
+        found.append(Status(pair.symbol, None, pair.status, bytes(raw).decode()))
+    return found
+
+
+def _systems(wire: bytes) -> Sequence[Event]:
+    """The state of the whole venue concerns every instrument."""
+    return [Status(ALL, None, _decode_system(raw).system, bytes(raw).decode()) for raw in _decode_systems(wire).data]
+
+
+GRAMMAR = Grammar(
+    "Kraken",
+    {
+        "trade": _trades,
+        "book": _books,
+        "ticker": _tickers,
+        "ohlc": nothing,  # bars say nothing that their trades do not
+        "instrument": _instruments,
+        "status": _systems,
+        CONTROL: nothing,
+        SESSION: nothing,
+        GAP: nothing,
+    },
+)
+
+
+def grammar(date: str) -> Grammar:
+    """WebSocket v2 has had one grammar so far."""
+    return GRAMMAR

@@ -1,0 +1,47 @@
+"""Kraken Futures: perpetual and dated contracts on WebSocket v1. Facts stand beside the lines that rest on them."""
+
+from collections.abc import Sequence
+
+from exchanges.kraken.events import Grammar
+from exchanges.kraken_futures import events, rest, signing
+from exchanges.kraken_futures.adapter import KrakenFuturesAdapter
+from exchanges.port import Instruments, Request, Simulation, Simulator, Subscription, Venue
+from ssmd.errors import SsmdError
+
+
+class KrakenFutures:
+    """The venue as the services see it."""
+
+    def adapter(self, subscription: Subscription) -> KrakenFuturesAdapter:
+        return KrakenFuturesAdapter(subscription)
+
+    def key(self, key_id: str, secret: bytes) -> signing.Key:
+        return signing.Key(key_id, secret)
+
+    def events(self, date: str) -> Grammar:
+        return events.grammar(date)
+
+    def instruments(self, series: Sequence[str]) -> list[Request]:
+        return rest.instruments(series)
+
+    def instruments_page(self, request: Request, body: bytes) -> Instruments:
+        return rest.instruments_page(request, body)
+
+    def schedule(self) -> None:
+        """It never closes; maintenance has no fixed window."""
+
+    def closed(self, schedule: bytes, at_ns: int) -> str | None:
+        return None
+
+    def refusal(self, status: int, body: bytes) -> SsmdError:
+        return rest.refusal(status, body)
+
+    def simulator(self, simulation: Simulation) -> Simulator:
+        from exchanges.kraken_futures.simulator import (  # noqa: PLC0415  # capture does not need it
+            KrakenFuturesSimulator,
+        )
+
+        return KrakenFuturesSimulator(simulation)
+
+
+venue: Venue = KrakenFutures()

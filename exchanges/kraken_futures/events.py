@@ -1,0 +1,122 @@
+"""What Kraken's archived futures frames say. Numbers keep the venue's digits; exponents are written out.
+
+Sizes are what the venue counts in: base units for PF_ and FF_, contracts of a dollar for PI_ and FI_. `trade_snapshot`
+has no events: it repeats up to 100 trades of before the subscription, of which all or most are in the archive already;
+a gap is filled from REST, which has them in full.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from exchanges.kraken.digits import ABSENT, known, number
+from exchanges.kraken.events import BookLevel, Grammar, best_first, nothing
+from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Side, Ticker, Trade
+from ssmd.frames import CONTROL, GAP, SESSION
+
+_BOOK_SIDES: dict[Side, BookSide] = {"buy": "bid", "sell": "ask"}
+
+
+class _Trade(msgspec.Struct, gc=False):
+    feed: Literal["trade"]
+    product_id: str
+    side: Side
+    price: msgspec.Raw
+    qty: msgspec.Raw
+    time: int
+    uid: str
+
+
+class _Snapshot(msgspec.Struct, gc=False):
+    feed: Literal["book_snapshot"]
+    product_id: str
+    timestamp: int
+    bids: list[BookLevel]
+    asks: list[BookLevel]
+
+
+class _Delta(msgspec.Struct, gc=False):
+    feed: Literal["book"]
+    product_id: str
+    side: Side
+    price: msgspec.Raw
+    qty: msgspec.Raw
+    timestamp: int
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    feed: Literal["ticker", "ticker_lite"]
+    product_id: str
+    time: int | None = None
+    last: msgspec.Raw = ABSENT
+    bid: msgspec.Raw = ABSENT
+    bid_size: msgspec.Raw = ABSENT
+    ask: msgspec.Raw = ABSENT
+    ask_size: msgspec.Raw = ABSENT
+    volume: msgspec.Raw = ABSENT
+    open_interest: msgspec.Raw = msgspec.field(default=ABSENT, name="openInterest")
+
+
+_decode_trade = msgspec.json.Decoder(_Trade).decode
+_decode_snapshot = msgspec.json.Decoder(_Snapshot).decode
+_decode_delta = msgspec.json.Decoder(_Delta).decode
+_decode_ticker = msgspec.json.Decoder(_Ticker).decode
+
+
+def _trade(wire: bytes) -> Sequence[Event]:
+    """Fills, liquidations, blocks and all other types; `uid` tells them apart."""
+    t = _decode_trade(wire)
+    return (Trade(t.product_id, ms_ns(t.time), number(t.price), number(t.qty), t.side, t.uid),)
+
+
+def _snapshot(wire: bytes) -> Sequence[Event]:
+    s = _decode_snapshot(wire)
+    return (BookSnapshot(s.product_id, ms_ns(s.timestamp), best_first(s.bids, highest=True), best_first(s.asks)),)
+
+
+def _delta(wire: bytes) -> Sequence[Event]:
+    d = _decode_delta(wire)
+    return (BookDelta(d.product_id, ms_ns(d.timestamp), _BOOK_SIDES[d.side], number(d.price), number(d.qty)),)
+
+
+def _ticker(wire: bytes) -> Sequence[Event]:
+    t = _decode_ticker(wire)
+    return (
+        Ticker(
+            t.product_id,
+            None if t.time is None else ms_ns(t.time),
+            last=known(t.last),
+            bid=known(t.bid),
+            bid_size=known(t.bid_size),
+            ask=known(t.ask),
+            ask_size=known(t.ask_size),
+            volume=known(t.volume),
+            open_interest=known(t.open_interest),
+        ),
+    )
+
+
+def ms_ns(milliseconds: int) -> int:
+    return milliseconds * 1_000_000
+
+
+GRAMMAR = Grammar(
+    "Kraken Futures",
+    {
+        "trade": _trade,
+        "trade_snapshot": nothing,
+        "book_snapshot": _snapshot,
+        "book": _delta,
+        "ticker": _ticker,
+        "ticker_lite": _ticker,
+        CONTROL: nothing,
+        SESSION: nothing,
+        GAP: nothing,
+    },
+)
+
+
+def grammar(date: str) -> Grammar:
+    """WebSocket v1 has had one grammar so far."""
+    return GRAMMAR
