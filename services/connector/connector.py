@@ -461,6 +461,8 @@ class Connector:
         connection = self._begin()
         try:
             return await self._connect(connection, second=True)
+        except durable.DiskFailed:
+            raise
         except (Transient, Permanent, Unparsable, TimeoutError, httpx.HTTPError) as e:
             why = str(e) or type(e).__name__
             self._log.warning("no second connection yet", reason=why)
