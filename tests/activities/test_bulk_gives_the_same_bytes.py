@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import sys
 import tempfile
+import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from activities.replay import HourTask, replay_hour
+from exchanges.port import Bulk, Columns
 from ssmd import archive, jobs
 from ssmd.errors import Permanent
+from ssmd.events import BookDelta
 from tests.activities.test_rollup import board, task
 from tests.lake.archives import GOLD, SILVER, ArchivedDay
 
@@ -167,6 +172,21 @@ def test_any_number_gives_the_same(tmp_path: Path, channel: str, field: str, odd
     assert isinstance(found, jobs.RolledHour) and found.with_events in {119, 120}
 
 
+@pytest.mark.parametrize("stamp", [*usual_times, *no_times])
+def test_any_time_gives_the_same(tmp_path: Path, stamp: str) -> None:
+    message = {"market_ticker": GOLD, "price_dollars": "0.5000", "delta_fp": "1", "side": "no", "ts": stamp}
+    wire = json.dumps({"type": "orderbook_delta", "msg": message})
+    same(tmp_path, ArchivedDay().at(1).frame("orderbook_delta", wire))
+
+
+@pytest.mark.parametrize("size", [None, "", "0.00", "5.00"])
+@pytest.mark.parametrize("price", [None, "", "0.0000", "1", "0.5000"])
+def test_any_quote_gives_the_same(tmp_path: Path, price: str | None, size: str | None) -> None:
+    quote = dict(zip(QUOTE, (price, price, size, price, size), strict=True))
+    message = {"market_ticker": GOLD} | {name: text for name, text in quote.items() if text is not None}
+    same(tmp_path, ArchivedDay().at(1).frame("ticker", json.dumps({"type": "ticker", "msg": message})))
+
+
 # -------------------------------------------------------------------------------------------------- known frames
 
 
@@ -193,6 +213,17 @@ def test_every_form_of_a_line_gives_the_same(tmp_path: Path) -> None:
     assert (found.frames, found.events, sum(found.quarantined.values())) == (5, {"trades": 3}, 2)
 
 
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_frame_of_another_type_gives_the_same(tmp_path: Path, channel: str) -> None:
+    found = same(tmp_path, ArchivedDay().at(1).trade(GOLD, "0.5", "1").frame(channel, json.dumps({"type": "x"})))
+    assert isinstance(found, jobs.RolledHour) and sum(found.quarantined.values()) == 1
+    for kind in CHANNELS:
+        every = {"market_ticker": GOLD, "price_dollars": "0.5", "delta_fp": "1", "side": "no", "trade_id": "t"}
+        message = every | {"yes_price_dollars": "0.5", "count_fp": "1"}
+        found = same(tmp_path / kind, ArchivedDay().at(1).frame(channel, json.dumps({"type": kind, "msg": message})))
+        assert isinstance(found, jobs.RolledHour) and found.with_events == (kind == channel)
+
+
 def test_an_odd_frame_is_found_among_many(tmp_path: Path) -> None:
     day = ArchivedDay().at(1)
     for i in range(2000):
@@ -214,3 +245,48 @@ def test_lines_of_other_hours_are_left_alone(tmp_path: Path) -> None:
     day = ArchivedDay().at(0, 59).trade(GOLD, "0.1", "1").at(1).trade(GOLD, "0.2", "1").at(2).trade(GOLD, "0.3", "1")
     found = same(tmp_path, day.at(3).frame("trade", '{"type":"trade","msg":{}}'))
     assert isinstance(found, jobs.RolledHour) and (found.frames, found.events) == (1, {"trades": 1})
+
+
+# ------------------------------------------------------------------------------------------ several events a frame
+
+
+class Levels(msgspec.Struct):
+    changes: list[tuple[str, str]]
+
+
+class Several:
+    """A venue whose frames hold any number of changes, none too."""
+
+    def events(self, date: str) -> "Several":
+        return self
+
+    def __call__(self, channel: str, wire: bytes) -> list[BookDelta]:
+        frame = msgspec.json.decode(wire, type=Levels)
+        return [BookDelta("M", None, "bid", price, size) for price, size in frame.changes]
+
+    def bulk(self, channel: str) -> Bulk:
+        def columns(frames: Sequence[Levels]) -> Columns:
+            changes = [change for frame in frames for change in frame.changes]
+            values = {"symbol": ["M"] * len(changes), "side": ["bid"] * len(changes)}
+            values |= {"price": [price for price, _ in changes], "size": [size for _, size in changes]}
+            return Columns(values, [len(frame.changes) for frame in frames])
+
+        return Bulk(Levels, BookDelta, columns)
+
+
+@pytest.mark.parametrize("counts", [[1, 1], [0, 0, 0], [3, 0, 1, 2], [0, 5]])
+def test_frames_with_several_events_give_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: list[int]
+) -> None:
+    package = types.ModuleType("exchanges.several")
+    package.__path__ = [str(tmp_path)]
+    package.venue = Several()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    day = ArchivedDay().at(1)
+    for count in counts:
+        day.frame("book", msgspec.json.encode(Levels([(f"0.{i + 1}", str(i)) for i in range(count)])))
+    hour = dataclasses.replace(task(tmp_path, 1, day.write(tmp_path / "archive")), venue="several")
+    reference = rolled(dataclasses.replace(hour, frame_by_frame=True), tmp_path / "reference")
+    assert isinstance(reference, jobs.RolledHour) and sum(reference.events.values()) == sum(counts)
+    assert reference.control == counts.count(0)
+    assert rolled(hour, tmp_path / "bulk") == reference

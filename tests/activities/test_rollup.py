@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
+import pyarrow
 import pyarrow.parquet as pq
 import pytest
 from temporalio.exceptions import CancelledError
@@ -358,3 +360,26 @@ if __name__ == "__main__":
 def test_a_grammar_taken_from_another_venue_names_the_files_too() -> None:
     assert {path.parent.name for path in _grammar("binance_usdm")} == {"binance", "binance_usdm"}
     assert {path.parent.name for path in _grammar("kalshi")} == {"kalshi"}
+
+
+def threads_of(wanted: None, path: Path) -> tuple[int, int]:
+    return pyarrow.cpu_count(), pyarrow.io_thread_count()
+
+
+def test_a_pool_process_is_one_threads_work(processes: Processes) -> None:
+    assert ActivityEnvironment().run(lambda: processes.run("counting", 0, threads_of, None)) == (1, 1)
+
+
+def test_other_code_gives_files_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grammar that was mended without a new version must not be taken for the old one."""
+    names = []
+    for name, code in (("before", "side = 'yes'"), ("same", "side = 'yes'"), ("after", "side = 'no'")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "events.py").write_text(code)
+        venue = types.ModuleType(f"exchanges.{name}")
+        venue.__path__ = [str(folder)]
+        monkeypatch.setitem(sys.modules, venue.__name__, venue)
+        hour = task(tmp_path, 1, ArchivedDay().at(1).trade(GOLD, "0.5", "1").write(tmp_path / "archive"))
+        names.append(replace(hour, venue=name).inputs)
+    assert names[0] == names[1] != names[2]
