@@ -194,10 +194,12 @@ class KrakenAdapter:
                 continue  # doubtful: nothing counts before its snapshot
             wrong = _apply(book, item)
             if wrong is None:
-                book.last, book.ts = wire, ts_recv
+                book.ts = ts_recv
                 self._books[symbol] = book
                 if frame.type == "snapshot":
                     notices += self._resyncs.mended(symbol)
+                else:
+                    book.last = wire
                 continue
             self._books.pop(symbol, None)
             now, told = self._resyncs.broke(symbol, f"book of {symbol}: {frame.type} {wrong}", since)

@@ -12,7 +12,7 @@ from zlib import crc32
 from exchanges.kraken.messages import Item, Level
 
 TOP = 10  # levels of a side that the checksum is over, whatever the depth
-KNOWN_MAX = 10_000  # prices of a side that are remembered
+KNOWN_MAX = 200  # prices of a side that are remembered: those near the best come again, and there are many books
 
 
 class Side:
