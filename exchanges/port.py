@@ -101,6 +101,7 @@ class Request:
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     meanwhile: list[bytes] = field(default_factory=list, compare=False)
+    host: str = ""  # of another service of the venue's than the feed's REST endpoint; a simulator is all of them
 
     @property
     def target(self) -> str:

@@ -1,5 +1,5 @@
-"""Binance: spot, and USD-M futures in `usdm`. Facts and sources beside the lines that rest on them, and in
-evidence.yaml."""
+"""Binance: spot; USD-M futures speak the same grammars (`exchanges.binance_usdm`). What is known of each message, and
+from where, is in evidence.yaml."""
 
 from exchanges.binance.product import SPOT
 from exchanges.binance.venue import Binance

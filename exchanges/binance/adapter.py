@@ -94,6 +94,7 @@ class _Book:
         "since",
         "stalled_at",
         "stalled_ns",
+        "subscribed_ns",
         "unsynced_ns",
         "whole",
     )
@@ -110,7 +111,8 @@ class _Book:
         self.kept: deque[tuple[int, int]] = deque()  # last id and size of each event in asked.meanwhile
         self.kept_bytes = 0
         self.patience = 0.0  # seconds, after an ask in vain
-        self.unsynced_ns = 0  # since when, if it was asked for
+        self.subscribed_ns = 0  # ts_recv of the acknowledgement
+        self.unsynced_ns = 0  # since when there was no usable answer
         self.stalled_at = 0  # id that the best prices have reached
         self.stalled_ns = 0
 
@@ -141,6 +143,7 @@ class _Stream:
         "plain",
         "route",
         "symbol",
+        "ts_recv",
         "wanted",
         "warned",
         "watched",
@@ -153,6 +156,7 @@ class _Stream:
         self.watched = _WATCHED.get(channel, "")
         self.book = _Book(channel, self.symbol) if self.watched == "depth" else None
         self.last = 0  # id; 1 where there are none, once it was heard
+        self.ts_recv = 0  # of its last frame: what is found missing was sent after it
         self.plain = True  # the next event needs no thought
         self.wanted = False
         self.attempts = 0  # to subscribe to it after the venue has dropped it
@@ -213,28 +217,29 @@ class BinanceAdapter:
             watched = stream.watched
             if watched == "bookTicker":
                 if data.u <= stream.last:
-                    return self._watch(stream, data, wire)
+                    return self._watch(stream, data, wire, ts_recv)
                 stream.last = data.u
             elif watched == "depth":
                 if (data.pu or data.U - 1) != stream.last or data.u < data.U or not stream.plain:
-                    return self._watch(stream, data, wire)
+                    return self._watch(stream, data, wire, ts_recv)
                 stream.last = data.u
             elif watched == "trade":
                 if data.t != stream.last + 1:
-                    return self._watch(stream, data, wire)
+                    return self._watch(stream, data, wire, ts_recv)
                 stream.last = data.t
             elif watched:
-                return self._watch(stream, data, wire)
+                return self._watch(stream, data, wire, ts_recv)
             else:
                 stream.last = 1
+            stream.ts_recv = ts_recv
             if wire.isascii():
                 return stream.route
             wire.decode()  # msgspec does not check the text it skips
             return stream.route
         except Exception:
-            return self._slow(wire)
+            return self._slow(wire, ts_recv)
 
-    def _slow(self, wire: bytes) -> Received:
+    def _slow(self, wire: bytes, ts_recv: int) -> Received:
         """Whatever the fast way did not settle: first sight of a stream, arrays, answers, rubbish."""
         try:
             wire.decode()
@@ -248,16 +253,16 @@ class BinanceAdapter:
         except msgspec.DecodeError as e:
             return Received(BAD, None, f"not JSON: {e}", json=False)
         if frame.stream is not None:
-            return self._streamed(frame.stream, wire)
+            return self._streamed(frame.stream, wire, ts_recv)
         if frame.rest is not None:
             return self._answer(frame.rest, frame)
         if frame.e == SHUTDOWN:
             return _SHUTDOWN
         if bytes(frame.result) or frame.error is not None or frame.code is not None:
-            return self._answered(frame)
+            return self._answered(frame, ts_recv)
         return Received(BAD, None, "neither of a stream nor an answer")
 
-    def _streamed(self, name: str, wire: bytes) -> Received:
+    def _streamed(self, name: str, wire: bytes, ts_recv: int) -> Received:
         if name == f"!{SHUTDOWN}":
             return _SHUTDOWN
         stream = self._streams.get(name)
@@ -271,7 +276,7 @@ class BinanceAdapter:
                 return Received(BAD, None, f"{channel} of a symbol of {len(symbol_of(name))} characters")
             stream = self._new(name, channel)
         try:
-            return self._watch(stream, _decode_head(wire).data, wire)
+            return self._watch(stream, _decode_head(wire).data, wire, ts_recv)
         except msgspec.DecodeError as e:
             return _odd(wire, f"{stream.route.channel} not as documented: {e}")
 
@@ -302,10 +307,15 @@ class BinanceAdapter:
 
     # ------------------------------------------------------------------------------------------------- the ids
 
-    def _watch(self, stream: _Stream, data: Numbers, wire: bytes) -> Received:
+    def _watch(self, stream: _Stream, data: Numbers, wire: bytes, ts_recv: int) -> Received:
         """The look at ids for frames that did not take the fast way."""
         if not wire.isascii():
             wire.decode()
+        told = self._look(stream, data, wire)
+        stream.ts_recv = ts_recv
+        return told
+
+    def _look(self, stream: _Stream, data: Numbers, wire: bytes) -> Received:
         match stream.watched:
             case "depth":
                 return self._depth(stream, data, wire)
@@ -338,7 +348,7 @@ class BinanceAdapter:
         symbols = (stream.symbol,)
         if (stream.symbol, "sequence") in self._gaps:  # the row that is open already says it
             return (Notice("warning", symbols, evidence=evidence),)
-        return (Notice("break", symbols, evidence=evidence), Notice("mended", symbols, evidence=evidence))
+        return _over(stream, evidence)
 
     def _behind(self, stream: _Stream, number: int, route: Received) -> Received:
         """An id that was seen, or passed, already: sent twice or late."""
@@ -359,9 +369,7 @@ class BinanceAdapter:
         evidence = f"{stream.name}: ids begin anew at {number}, {stream.last} was seen before"
         stream.last = number
         if stream.book is None:
-            symbols = (stream.symbol,)
-            notices = (Notice("break", symbols, evidence=evidence), Notice("mended", symbols, evidence=evidence))
-            return stream.route._replace(notices=() if stream.watched == "bookTicker" else notices)
+            return stream.route._replace(notices=() if stream.watched == "bookTicker" else _over(stream, evidence))
         stream.book.since = number
         return stream.route._replace(
             notices=self._broken(stream, stream.book, "sequence", evidence), asks=tuple(self._want(stream))
@@ -401,14 +409,16 @@ class BinanceAdapter:
         stream.plain = book.asked is None and not book.known
         return route._replace(notices=notices, asks=tuple(asks)) if notices or asks else route
 
-    def _broken(self, stream: _Stream, book: _Book, cause: GapCause, evidence: str) -> tuple[Notice, ...]:
+    def _broken(
+        self, stream: _Stream, book: _Book, cause: GapCause, evidence: str, since_ns: int = 0
+    ) -> tuple[Notice, ...]:
         """The book cannot be trusted until it has a new snapshot."""
         book.known, book.whole = 0, False
         self._unsynced[stream] = None
         if cause in book.broken:
             return (Notice("warning", (stream.symbol,), cause, evidence),)
         book.broken.add(cause)
-        return self._open(stream.symbol, cause, evidence)
+        return self._open(stream.symbol, cause, evidence, since_ns or stream.ts_recv)
 
     def _mended(self, stream: _Stream, book: _Book, cause: GapCause) -> tuple[Notice, ...]:
         if cause not in book.broken:
@@ -416,10 +426,10 @@ class BinanceAdapter:
         book.broken.remove(cause)
         return self._close(stream.symbol, cause)
 
-    def _open(self, name: str, cause: GapCause, evidence: str) -> tuple[Notice, ...]:
+    def _open(self, name: str, cause: GapCause, evidence: str, since_ns: int) -> tuple[Notice, ...]:
         """A symbol has one open row for a cause, whatever of it is missing."""
         self._gaps[name, cause] += 1
-        return (Notice("break" if self._gaps[name, cause] == 1 else "warning", (name,), cause, evidence),)
+        return (Notice("break" if self._gaps[name, cause] == 1 else "warning", (name,), cause, evidence, since_ns),)
 
     def _close(self, name: str, cause: GapCause) -> tuple[Notice, ...]:
         self._gaps[name, cause] -= 1
@@ -510,7 +520,7 @@ class BinanceAdapter:
 
     # --------------------------------------------------------------------------------------- answers to commands
 
-    def _answered(self, frame: Frame) -> Received:
+    def _answered(self, frame: Frame, ts_recv: int) -> Received:
         pending = self._pending.pop(frame.id, None) if isinstance(frame.id, int) else None
         error = frame.error or (None if frame.code is None else Error(frame.code, frame.msg))
         if error is not None:
@@ -528,8 +538,10 @@ class BinanceAdapter:
                 if not stream.wanted:
                     continue
                 stream.acked = True
+                stream.ts_recv = stream.ts_recv or ts_recv
                 self._young[stream] = 0
                 if stream.book is not None and not stream.book.whole:
+                    stream.book.subscribed_ns = stream.book.subscribed_ns or ts_recv
                     self._unsynced[stream] = None
                     asks += self._want(stream)
         mended = tuple(told for name in pending.mends for told in self._close(name, "sequence"))
@@ -557,9 +569,10 @@ class BinanceAdapter:
         again = [s for s in missing if s.attempts < ATTEMPTS_MAX]
         if again:
             evidence = f"the venue no longer lists {_names(again)}"
-            mends = tuple(sorted({s.symbol for s in again if s.last}))
+            heard = sorted((s.symbol, s.ts_recv) for s in again if s.last)
+            mends = tuple(dict.fromkeys(name for name, _ in heard))
             for name in mends:
-                notices += self._open(name, "sequence", evidence)
+                notices += self._open(name, "sequence", evidence, dict(reversed(heard))[name])
             notices.append(Notice("warning", evidence=f"{evidence}; subscribing again"))
             for stream in again:
                 stream.attempts += 1
@@ -726,7 +739,7 @@ class BinanceAdapter:
                 book.unsynced_ns = now_ns
             elif book.unsynced_ns and now_ns - book.unsynced_ns >= UNSYNCED_NS and "sequence" not in book.broken:
                 evidence = f"{stream.name}: no usable snapshot of the book for {UNSYNCED_NS // SECOND_NS} s"
-                notices += self._broken(stream, book, "sequence", evidence)
+                notices += self._broken(stream, book, "sequence", evidence, book.subscribed_ns)
         return notices
 
     def _stalled(self, now_ns: int) -> list[Notice]:
@@ -756,6 +769,12 @@ def _odd(wire: bytes, why: str) -> Received:
     except msgspec.DecodeError as e:
         return Received(BAD, None, f"not JSON: {e}", json=False)
     return Received(BAD, None, why)
+
+
+def _over(stream: _Stream, evidence: str) -> tuple[Notice, ...]:
+    """A gap that is over as soon as it is known."""
+    symbols = (stream.symbol,)
+    return (Notice("break", symbols, "sequence", evidence, stream.ts_recv), Notice("mended", symbols))
 
 
 def _names(streams: Sequence[_Stream]) -> str:

@@ -23,8 +23,6 @@ from ssmd.frames import CONTROL, GAP, SESSION
 _Parse = Callable[[bytes], Sequence[Event]]
 _T = TypeVar("_T")
 
-VOLUME_DIGITS_MAX = 12  # before the point: the lake has 18 in all; the 24 h volume of the cheapest coins has more
-
 
 class Grammar:
     """From a frame of a channel to its events."""
@@ -62,10 +60,6 @@ def _decimal(text: str) -> str:
 def _quote(price: str, size: str) -> tuple[str | None, str | None]:
     """A side of the best prices; zeros, or empty texts, stand for an empty side."""
     return (_decimal(price), _decimal(size)) if price.strip("0.") else (None, None)
-
-
-def _volume(text: str) -> str | None:
-    return _decimal(text) if len(text.partition(".")[0]) <= VOLUME_DIGITS_MAX else None
 
 
 def _ns(time: int | None) -> int | None:
@@ -184,7 +178,7 @@ class _Ticker(_Struct):
             bid_size=bid_size,
             ask=ask,
             ask_size=ask_size,
-            volume=_volume(self.v) if day else None,
+            volume=_decimal(self.v) if day else None,
         )
 
 

@@ -400,14 +400,7 @@ class BinanceConnection:
         detail = cast(Detail, record.detail)
         if detail.stream not in self._streams:
             return ()
-        wire = record.wire if self._combined else detail.data
-        simulator = self._simulator
-        ending = self._opened_ns and record.ts_ns >= self._opened_ns + simulator.life_ns - simulator.notice_ns
-        if not ending or self._told:
-            return (wire,)
-        self._told = True
-        notice = b'{"e":"%b","E":%d}' % (SHUTDOWN.encode(), record.ts_ns // MS_NS)
-        return (b'{"stream":"!%b","data":%b}' % (SHUTDOWN.encode(), notice) if self._combined else notice, wire)
+        return (record.wire if self._combined else detail.data,)
 
     def covers(self, contents: Iterable[tuple[str, str | None]]) -> bool:
         return all((c if s is None else stream_name(s, c)) in self._streams for c, s in contents)
@@ -428,17 +421,28 @@ class BinanceConnection:
         return None if first else str(now_ns // MS_NS).encode()
 
     def due(self, now_ns: int) -> Sequence[bytes]:
-        return ()
+        """A word before the end of the connection's life."""
+        life_ns, notice_ns = self._simulator.life_ns, self._simulator.notice_ns
+        if self._told or not self._opened_ns or now_ns < self._opened_ns + life_ns - notice_ns:
+            return ()
+        self._told = True
+        notice = b'{"e":"%b","E":%d}' % (SHUTDOWN.encode(), now_ns // MS_NS)
+        return (b'{"stream":"!%b","data":%b}' % (SHUTDOWN.encode(), notice) if self._combined else notice,)
 
     # ----------------------------------------------------------------------------------------------- commands
 
-    def received(self, wire: bytes, now_ns: int) -> Sequence[bytes]:
+    def pinged(self, now_ns: int) -> None:
+        """Pings, pongs and commands count alike, and too many in a second are the end."""
         heard = self._heard_ns
         heard.append(now_ns)
         while heard[0] <= now_ns - SECOND_NS:
             heard.popleft()
         if len(heard) > self._simulator.product.commands_per_second:
             self.ended = (1008, "Too many requests")
+
+    def received(self, wire: bytes, now_ns: int) -> Sequence[bytes]:
+        self.pinged(now_ns)
+        if self.ended is not None:
             return ()
         number: object = None
         try:

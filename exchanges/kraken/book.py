@@ -12,6 +12,7 @@ from zlib import crc32
 from exchanges.kraken.messages import Item, Level
 
 TOP = 10  # levels of a side that the checksum is over, whatever the depth
+KNOWN_MAX = 10_000  # prices of a side that are remembered
 
 
 class Side:
@@ -21,41 +22,54 @@ class Side:
     asked for anew.
     """
 
-    __slots__ = ("_depth", "_digits", "_keys", "_sign", "top")
+    __slots__ = ("_depth", "_digits", "_keys", "_known", "_sign", "top")
 
     def __init__(self, sign: int, depth: int) -> None:
         self._sign = sign
         self._depth = depth
         self._keys: list[int] = []
-        self._digits: dict[int, bytes] = {}
-        self.top = b""
+        self._digits: list[bytes] = []  # of each key's level, price and size
+        self._known: dict[bytes, tuple[int, bytes]] = {}  # price as sent -> key and digits: prices come again
+        self.top = b""  # what the checksum is over
 
     def change(self, levels: Iterable[Level]) -> None:
         """Absolute sizes, 0 deletes; then the side is cut to its depth: the venue does not delete what falls out.
 
         Raises ValueError if a price is no plain number.
         """
-        keys, digits, sign = self._keys, self._digits, self._sign
+        keys, digits, known = self._keys, self._digits, self._known
         touched = False
         for level in levels:
-            price = int(bytes(level.price).replace(b".", b""))
+            price = bytes(level.price)
+            found = known.get(price)
+            if found is None:
+                found = self._learn(price)
+            key, price_digits = found
             size = bytes(level.qty).replace(b".", b"").lstrip(b"0")
-            key = sign * price
             at = bisect_left(keys, key)
             if at < TOP:
                 touched = True
-            if size:
-                if key not in digits:
-                    keys.insert(at, key)
-                digits[key] = b"%d%b" % (price, size)
-            elif digits.pop(key, None) is not None:
-                del keys[at]
+            if at < len(keys) and keys[at] == key:
+                if size:
+                    digits[at] = price_digits + size
+                else:
+                    del keys[at], digits[at]
+            elif size:
+                keys.insert(at, key)
+                digits.insert(at, price_digits + size)
         if len(keys) > self._depth:
-            for key in keys[self._depth :]:
-                del digits[key]
-            del keys[self._depth :]
+            del keys[self._depth :], digits[self._depth :]
         if touched:
-            self.top = b"".join([digits[key] for key in keys[:TOP]])
+            self.top = b"".join(digits[:TOP])
+
+    def _learn(self, price: bytes) -> tuple[int, bytes]:
+        text = price.replace(b".", b"")
+        if not text.isdigit():
+            raise ValueError(f"{price[:40]!r} is no plain number")
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        found = self._known[price] = self._sign * int(text), text.lstrip(b"0")
+        return found
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -64,11 +78,12 @@ class Side:
 class Book:
     """One instrument's book on a connection; `ts` is when its last good frame came, `last` that frame."""
 
-    __slots__ = ("asks", "bids", "last", "ts")
+    __slots__ = ("_asks_crc32", "asks", "bids", "last", "ts")
 
     def __init__(self, depth: int) -> None:
         self.bids = Side(-1, depth)
         self.asks = Side(1, depth)
+        self._asks_crc32 = 0
         self.last = b""
         self.ts = 0
 
@@ -78,7 +93,8 @@ class Book:
             self.bids.change(item.bids)
         if item.asks:
             self.asks.change(item.asks)
-        return crc32(self.bids.top, crc32(self.asks.top)) == item.checksum
+            self._asks_crc32 = crc32(self.asks.top)
+        return crc32(self.bids.top, self._asks_crc32) == item.checksum
 
 
 def checksum(asks: Sequence[tuple[str, str]], bids: Sequence[tuple[str, str]]) -> int:

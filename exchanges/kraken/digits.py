@@ -10,29 +10,27 @@ import msgspec
 from exchanges.port import Unparsable
 
 ABSENT = msgspec.Raw(b"")  # what a field that was not sent holds
+_NOTHING = (ABSENT, msgspec.Raw(b"null"))
 EXPONENT_MAX = 60  # beyond it a number is no price or size of anything, and its plain text would be huge
 
-_TIME = re.compile(r"([0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9])(?:\.([0-9]{1,9}))?Z")
+_SECOND = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]")
+_STARTS = "-0123456789"
 
 
 def number(raw: msgspec.Raw) -> str:
     """A JSON number's own digits; exponents are written out. Raises Unparsable."""
-    return _plain(bytes(raw))
+    text = bytes(raw).decode()
+    if not text or text[0] not in _STARTS:
+        raise Unparsable(f"{text[:40]!r} is no number")
+    return text if "e" not in text and "E" not in text else _written_out(text)
 
 
 def known(raw: msgspec.Raw) -> str | None:
     """As `number`; None where there is none, or null."""
-    text = bytes(raw)
-    return None if not text or text == b"null" else _plain(text)
+    return number(raw) if raw not in _NOTHING else None
 
 
-@lru_cache(1 << 16)  # prices and sizes repeat
-def _plain(raw: bytes) -> str:
-    if not raw or raw[0] not in b"-0123456789":
-        raise Unparsable(f"{raw[:40].decode(errors='replace')!r} is no number")
-    text = raw.decode()
-    if "e" not in text and "E" not in text:
-        return text
+def _written_out(text: str) -> str:
     exact = Decimal(text)
     if abs(exact.adjusted()) > EXPONENT_MAX:
         raise Unparsable(f"{text[:40]!r} is out of all proportion")
@@ -41,10 +39,14 @@ def _plain(raw: bytes) -> str:
 
 def rfc3339_ns(text: str) -> int:
     """UTC with up to nine decimals of a second. Raises Unparsable."""
-    match = _TIME.fullmatch(text)
-    if match is None:
+    if len(text) == 20 and text[19] == "Z":
+        return _second_ns(text[:19])
+    fraction = text[20:-1]
+    if not (text[19:20] == "." and text[-1] == "Z" and fraction.isdecimal() and fraction.isascii()):
         raise Unparsable(f"{text[:40]!r} is no time in UTC")
-    return _second_ns(match[1]) + int((match[2] or "0").ljust(9, "0"))
+    if len(fraction) > 9:
+        raise Unparsable(f"{text[:40]!r} is finer than nanoseconds")
+    return _second_ns(text[:19]) + int(fraction.ljust(9, "0"))
 
 
 def seconds_ns(text: str) -> int:
@@ -63,6 +65,8 @@ def rfc3339(ts_ns: int) -> str:
 
 @lru_cache(1 << 10)
 def _second_ns(text: str) -> int:
+    if not _SECOND.fullmatch(text):
+        raise Unparsable(f"{text!r} is no time in UTC")
     try:
         return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000_000
     except ValueError as e:

@@ -1,7 +1,7 @@
 """What Kraken's archived spot frames say. Numbers keep the venue's digits; `side` of a trade is the taker's already.
 
 Books come with the depth they were subscribed at: what falls below it is not deleted by the venue, so whoever builds
-a book from these events must cut it to that depth after each frame (`book.100` in the session's channels).
+a book from these events must cut it to that depth after each frame (`book.1000` in the session's channels).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -20,7 +20,7 @@ Answered = Callable[[Request, int, bytes], None]  # status 0: no answer
 class Asking:
     """Tells `answered` what became of each request, until `stop`."""
 
-    def __init__(self, rest: str, headers: dict[str, str], answered: Answered) -> None:
+    def __init__(self, rest: Callable[[Request], str], headers: dict[str, str], answered: Answered) -> None:
         self._rest = rest
         self._headers = headers
         self._answered = answered
@@ -52,7 +52,7 @@ class Asking:
         if self._client is None:
             self._client = httpx.AsyncClient(timeout=REQUEST_SECONDS, headers=self._headers)
         try:
-            answer = await self._client.request(request.method, self._rest + request.target)
+            answer = await self._client.request(request.method, self._rest(request) + request.target)
         except httpx.HTTPError as e:
             return 0, f"{type(e).__name__}: {e}".encode(), 0.0
         after = answer.headers.get("Retry-After", "")

@@ -43,7 +43,7 @@ STALE_SECONDS = 10.0  # a venue that answers pings but no commands for so long: 
 ASK_SECONDS = 10.0  # how often the archiver is asked what is safe
 STOP_SECONDS = 3.0  # for the closing handshake
 UNACKED_SECONDS = 3.0  # so long without an acknowledgement is a problem to show
-SETTLED_SECONDS = 10.0  # a second connection that owed and asked nothing for so long is whole: it takes over
+SETTLED_SECONDS = 8.0  # a second connection that owed and asked nothing for so long is whole; some ping every 10 s
 AGAIN_SECONDS = 30.0  # between two attempts at a second connection
 DRAIN_SECONDS = 5.0  # for JetStream's acknowledgements; what is left stays in the journal
 
@@ -346,7 +346,7 @@ class Connector:
 
         def on_open(link: Link) -> Sequence[bytes]:
             nonlocal line
-            asking = Asking(self._endpoint.rest, _HEADERS, answered)
+            asking = Asking(self._service, _HEADERS, answered)
             line = Line(connection, link, asking, asyncio.get_running_loop().time())
             connection.connected = True
             self._say_subscription(connection, link)
@@ -461,6 +461,8 @@ class Connector:
         connection = self._begin()
         try:
             return await self._connect(connection, second=True)
+        except durable.DiskFailed:
+            raise
         except (Transient, Permanent, Unparsable, TimeoutError, httpx.HTTPError) as e:
             why = str(e) or type(e).__name__
             self._log.warning("no second connection yet", reason=why)
@@ -518,6 +520,10 @@ class Connector:
 
     # --------------------------------------------------------------------------------------------- instruments
 
+    def _service(self, request: Request) -> str:
+        """The service that a request is for."""
+        return f"https://{request.host}" if request.host and not self._simulated else self._endpoint.rest
+
     async def _list_instruments(self) -> list[str]:
         """The instruments to subscribe to: the named ones, or what the venue lists as open."""
         if self._plan.symbols.names:
@@ -539,7 +545,7 @@ class Connector:
         """REST, by one client for all requests: making one reads all root certificates, 50 ms without a frame."""
         if self._rest is None:
             self._rest = httpx.AsyncClient(timeout=10)
-        return await self._rest.request(request.method, self._endpoint.rest + request.path, params=request.query)
+        return await self._rest.request(request.method, self._service(request) + request.path, params=request.query)
 
     async def _ask_schedule(self) -> bytes | None:
         """The venue's calendar, if it has one and tells it now."""

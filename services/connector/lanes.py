@@ -123,9 +123,9 @@ class BatchLane:
 
     def answered(self, reply: str, data: bytes) -> None:
         answer = _decode(data) if data else _NO_STREAM
-        if max(answer.count, answer.seq if answer.type == "ack" else 0) > self.sent:
+        if answer.batch and not self._flow:  # its end comes before its beginning: not ours
             self.over = True
-            self.refusal = "another batch of this name was acknowledged"
+            self.refusal = "there is another batch of this name"
         elif answer.type == "ack":
             self._flow = answer.msgs
             self.acked = max(self.acked, answer.seq)

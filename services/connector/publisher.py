@@ -147,8 +147,7 @@ class Publisher:
                 self._batches = await prepare()
                 continue
             self._look()
-            self._pump()
-            if self._behind is not None and self._room() and not self._queue and not self._again:
+            if self._pump() and self._behind is not None:
                 self._read_on(self._behind)
                 await asyncio.sleep(0)  # a piece at a time: capture must not wait
             else:
@@ -189,6 +188,8 @@ class Publisher:
     def _read_on(self, behind: Position) -> None:
         """The next piece of the journal."""
         self._note(behind)
+        if not self.unacked:
+            self._last_ack = self._loop.time()  # it is the journal that is waited for
         records, after = self._journal.read_from(behind)
         self._current = iter([r for r in records if not self._archived(r.message)])
         self._behind = None if after == self._journal.end() else after
@@ -217,17 +218,18 @@ class Publisher:
             return 0
         return lane.room
 
-    def _pump(self) -> None:
-        """Send what there is room for."""
+    def _pump(self) -> bool:
+        """Send what there is room for; returns whether there is room for more than there is in memory."""
         while room := self._room():
             records = self._take(room)
             if not records:
                 if not self.unacked and self._behind is None:
                     self._drained.set()
-                break
+                return True
             self._send(records)
         if self._flight_bytes >= FLIGHT_BYTES and len(self._flight) < FLOW:
             self._end()  # nothing more goes out before an acknowledgement, and none would come by itself
+        return False
 
     def _send(self, records: Sequence[Record]) -> None:
         assert self._lane is not None

@@ -84,7 +84,8 @@ class Tongue:
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
-        self._held: tuple[str, Sequence[bytes]] | None = None  # of this channel, until the next of the same one
+        # Of this channel and instrument, until the next of the same: venues number no more than that in common.
+        self._held: tuple[tuple[str, str | None], Sequence[bytes]] | None = None
         self._silent_until_ns = 0
 
     def silent(self, now_ns: int) -> bool:
@@ -97,7 +98,7 @@ class Tongue:
         """Put what is sent for a record; the name of a fault that the line itself must carry out."""
         if not wires:
             return None
-        if self._held is not None and self._held[0] == record.channel:
+        if self._held is not None and self._held[0] == (record.channel, record.symbol):
             note("swap")
             put([*wires, *self._held[1]])
             self._held = None
@@ -106,7 +107,7 @@ class Tongue:
         if kind is None:
             put(wires)
         elif kind == "swap":
-            self._held = (record.channel, wires)
+            self._held = ((record.channel, record.symbol), wires)
         elif kind == "skip":
             note(kind)
         elif kind == "duplicate":

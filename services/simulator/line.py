@@ -133,7 +133,8 @@ class Line:
             self.sent.crcs.append(zlib.crc32(wire))
             self.sent.places.append(place)
             if self._truth is not None:
-                message = frames.message(ts_ns, self._conn, self.n, wire, json=json)
+                value = json and wire.lstrip()[:1] in (b"{", b"[")  # some venues also say plain words
+                message = frames.message(ts_ns, self._conn, self.n, wire, json=value)
                 tape = b"null" if place == NO_TAPE else b"%d" % place
                 self._truth_lines.append(b'{"tape":%b,%b\n' % (tape, message[1:]))
             length = len(wire)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ssmd.up.supervisor import Up
 
 UNCONNECTED_SECONDS_MAX = 60.0  # a venue that is not reached for so long will not be
+HEARTBEATS_MAX = 3  # frames between two rounds after the last of the recording: some venues never fall silent
 DRAIN_SECONDS = 60.0  # for the connector to read, journal and publish what was on its way
 ARCHIVE_SECONDS_MAX = 120.0  # without one more frame archived while some are waiting
 IDLE_ROUNDS = 2  # with nothing waiting: what was acknowledged a moment ago has shown by then
@@ -90,7 +91,7 @@ class Once:
         """Until the simulator has sent all of the recording, and the connector has read all that was sent."""
         self._watch.doing = "replaying"
         last_connected = time.monotonic()
-        quiet: object = None  # how many frames it had received a round ago, if all were sent then
+        quiet: int | None = None  # how many frames it had received a round ago, if all were sent then
         while True:
             now = time.monotonic()
             simulator, connector = (
@@ -107,8 +108,8 @@ class Once:
             tape = simulator.get("tape")
             sent = tape and tape.get("done") and not simulator.get("unsent_bytes")
             safe = connector.get("connected") and not connector.get("unconfirmed")
-            seen = connector.get("frames") if sent and safe else None
-            if tape and seen is not None and seen == quiet:
+            seen = int(connector.get("frames", 0)) if sent and safe else None
+            if tape and seen is not None and quiet is not None and seen - quiet <= HEARTBEATS_MAX:
                 return int(tape["frames"])
             quiet = seen
             await self._watch.next_round()

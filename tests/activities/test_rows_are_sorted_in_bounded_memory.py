@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -76,22 +77,24 @@ ROWS = 1_000_000
 HELD_BYTES = 8 << 20
 
 
+def high_water_bytes() -> int:
+    """The most memory this process has had; getrusage would count what its parent had before it."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) << 10
+
+
 def peak_bytes(folder: Path, spilling: bool) -> int:
     """How much more memory a process takes for sorting a million rows of one symbol."""
     batch([("one", 0, "c", 0, 0)])
-    before = _peak()
+    before = high_water_bytes()
     with Spool(SCHEMA, "kalshi", folder) as spool:
         for start in range(0, ROWS, 10_000):
             spool.append(batch([("one", i, "c", i, 0) for i in range(start, start + 10_000)]))
             if spilling and spool.held_bytes > HELD_BYTES:
                 spool.spill()
         assert sum(group.num_rows for group in spool.row_groups(1 << 17)) == ROWS
-    return _peak() - before
-
-
-def _peak() -> int:
-    """Of this process since its start; getrusage would count what its parent had."""
-    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    return high_water_bytes() - before
 
 
 @pytest.mark.parametrize("spilling", [True, False])

@@ -4,6 +4,7 @@ What no recording exists for is in docs/venues.md, which these tests keep true.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
@@ -60,7 +61,9 @@ def test_every_channel_of_the_feed_rests_on_something(known: Known) -> None:
     assert {m.evidence for m in known.messages} <= {"recorded", "documented", "one-source", "unconfirmed"}
     for feed in known.feeds:
         for version in feed["versions"]:
-            missing = [c for c in version["channels"] if not any(t == c or t.startswith(c.split(".")[0]) for t in told)]
+            missing = [
+                c for c in version["channels"] if not any(t == c or t.startswith(re.split("[.@]", c)[0]) for t in told)
+            ]
             assert not missing, f"evidence.yaml of {known.name} does not say what {missing} rest on"
 
 
@@ -128,8 +131,8 @@ def test_client_and_simulator_understand_each_other(known: Known) -> None:
 
 
 @EVERY
-def test_a_frame_that_is_lost_is_noticed_where_the_venue_numbers(known: Known) -> None:
-    """Skip one book frame in the middle: a break, and in the end mended; polymarket numbers nothing."""
+def test_a_frame_that_is_lost_is_noticed(known: Known) -> None:
+    """Skip one book frame in the middle: a break, and in the end mended."""
     talk = followed(known, seconds=10)
     grammar, router = known.venue.events("2026-08-11"), known.adapter()
     deliver = talk.deliver
@@ -147,8 +150,6 @@ def test_a_frame_that_is_lost_is_noticed_where_the_venue_numbers(known: Known) -
         talk.tick(0.5)
     assert lost
     kinds = [n.kind for n in talk.notices]
-    if known.name == "polymarket":
-        return
     assert "break" in kinds, kinds
     assert "mended" in kinds[kinds.index("break") :], kinds
 
@@ -173,9 +174,11 @@ def test_simulated_frames_are_shaped_as_recorded_ones(known: Known) -> None:
     talk = followed(known, seconds=10)
     compared: Counter[str] = Counter()
     for channel, wire in zip(talk.routes, talk.wires, strict=True):
+        if channel == "control":
+            continue  # it may be no JSON
         frame = json.loads(wire)
         kind = venues.kind_of(channel, frame)
-        if kind in seen and channel != "control":
+        if kind in seen:
             compared[kind] += 1
             ours = venues.shape(frame)
             possible = set().union(*seen[kind])

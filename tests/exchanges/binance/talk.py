@@ -15,6 +15,7 @@ from ssmd.events import BookDelta, BookSnapshot, Event
 SECOND = 1_000_000_000
 NOW = 1_786_410_915_579_000_000
 FIXTURES = Path(__file__).resolve().parents[3] / "exchanges" / "binance" / "fixtures"
+USDM_FIXTURE = FIXTURES.parents[1] / "binance_usdm" / "fixtures" / "usdm-2024-07-18.gz"
 SPOT_CHANNELS = ("depth@100ms", "trade", "bookTicker")
 
 Line = tuple[str, bytes]  # channel and wire, as archived

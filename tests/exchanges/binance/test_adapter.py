@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchanges.binance import usdm, venue
+from exchanges import binance_usdm
+from exchanges.binance import venue
 from exchanges.binance.adapter import ATTEMPTS_MAX, BEHIND_MAX, MEANWHILE_BYTES_MAX, BinanceAdapter
 from exchanges.binance.product import SPOT, channel_of, stream_name, symbol_of
 from exchanges.port import Received, Request, Subscription
@@ -292,7 +293,7 @@ def test_a_snapshot_before_the_first_event_must_reach_it() -> None:
 
 
 def test_usdm_events_name_their_predecessor() -> None:
-    adapter = usdm.venue.adapter(subscription(channels=("depth@100ms",)))
+    adapter = binance_usdm.venue.adapter(subscription(channels=("depth@100ms",)))
     adapter.opened()
     (request,) = adapter.received(ack(), NOW).asks
     assert request.target == "/fapi/v1/depth?symbol=BTCUSDT&limit=1000"
@@ -304,7 +305,7 @@ def test_usdm_events_name_their_predecessor() -> None:
 
 
 def test_usdm_a_snapshot_may_lie_between_two_events() -> None:
-    adapter = usdm.venue.adapter(subscription(channels=("depth@100ms",)))
+    adapter = binance_usdm.venue.adapter(subscription(channels=("depth@100ms",)))
     adapter.opened()
     (request,) = adapter.received(ack(), NOW).asks
     adapter.received(book(request, 150), NOW)

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchanges.binance import usdm, usdm_market, venue
+from exchanges import binance_usdm
+from exchanges.binance import venue
+from exchanges.binance.product import stream_name
+from exchanges.binance_usdm import market as usdm_market
 from exchanges.port import Notice, Venue
 from services.simulator.faults import FaultPlan, Faults, Tongue
 from ssmd.events import Trade
@@ -17,7 +20,7 @@ from .talk import NOW, SECOND, SPOT_CHANNELS, Book, Talk, generated
 BOTH = [
     pytest.param(venue, "depth@100ms", id="spot"),
     pytest.param(venue, "depth", id="spot-slow"),
-    pytest.param(usdm.venue, "depth@100ms", id="usdm"),
+    pytest.param(binance_usdm.venue, "depth@100ms", id="usdm"),
 ]
 
 
@@ -83,7 +86,7 @@ def test_answers_that_take_long_make_the_same_books(of: Venue, depth: str) -> No
 @settings(max_examples=40)
 @given(st.integers(0, 10**9), st.booleans())
 def test_books_are_right_whatever_is_lost_and_however_late_answers_are(seed: int, linked: bool) -> None:
-    chance, of = Random(seed), (usdm.venue if linked else venue)
+    chance, of = Random(seed), (binance_usdm.venue if linked else venue)
     talk = generated(of, ("depth@100ms",), seed=seed, markets=2, frames_per_second=80.0)
     talk.immediate = False
     deliver, held = talk.deliver, list[bytes]()
@@ -118,30 +121,31 @@ def test_books_are_right_whatever_is_lost_and_however_late_answers_are(seed: int
 
 @pytest.mark.parametrize(("of", "depth"), BOTH)
 def test_every_fault_of_the_venue_is_noticed(of: Venue, depth: str) -> None:
-    """Skips and swaps are gaps of that symbol; what is sent twice is told; nothing else is."""
+    """Skips and swaps are holes in that stream; what is sent twice is told; the books are right in the end."""
     talk = generated(of, (depth, "trade"), markets=3)
     talk.generate(3.0)
     tongue = Tongue(Faults(FaultPlan(7, 40, ("skip", "duplicate", "swap"))))
-    faults: list[tuple[str, str | None, int]] = []
+    faults: list[tuple[str, str, int]] = []
     for _ in range(300):
         talk.now += SECOND // 10
         for record in talk.simulator.generate(talk.now):
-            wires = talk.connection.market(record)
-            symbol = record.symbol
+            name = stream_name(record.symbol or "", record.channel)
 
-            def note(kind: str, symbol: str | None = symbol) -> None:
-                faults.append((kind, symbol, len(talk.notices)))
+            def note(kind: str, name: str = name) -> None:
+                faults.append((kind, name, len(talk.notices)))
 
-            tongue.speak(record, wires, talk.now, talk.deliver, note)
+            tongue.speak(record, talk.connection.market(record), talk.now, talk.deliver, note)
         told = talk.adapter.tick(talk.now)
         if told is not None:
             talk.heed(told)
     talk.generate(3.0)
     kinds = Counter(kind for kind, _, _ in faults)
     assert min(kinds["skip"], kinds["duplicate"], kinds["swap"]) > 5
-    for kind, symbol, since in faults:
-        found = [n for n in talk.notices[since:] if kind == "swap" or symbol in n.symbols]
-        assert any(n.kind == ("warning" if kind == "duplicate" else "break") for n in found[:4]), (kind, symbol)
+    for kind, name, since in faults:
+        evidence = next(n.evidence for n in talk.notices[since:] if n.evidence.startswith(f"{name}:"))
+        assert ("again or late" in evidence) == (kind == "duplicate"), (kind, name, evidence)
+    holes = [n for n in talk.notices if "again or late" not in n.evidence and n.kind != "mended"]
+    assert len(holes) == kinds["skip"] + kinds["swap"]
     assert talk.kinds().count("break") == talk.kinds().count("mended")
     flush(talk)
     same(talk, of)
@@ -159,6 +163,28 @@ def test_no_more_than_was_lost_is_a_gap() -> None:
     assert [(n.kind, n.symbols) for n in talk.notices] == [("break", (lost.symbol,)), ("mended", (lost.symbol,))]
     assert "1 missing" in talk.notices[0].evidence
     assert talk.channels["depth_snapshot"] == 4
+
+
+def test_a_gap_begins_with_the_last_frame_of_its_own_stream() -> None:
+    """Others may have been heard since: what is missing may have been sent before theirs."""
+    talk = generated(channels=("trade",), markets=4)
+    talk.generate(2.0)
+    heard: dict[str, int] = {}
+    lost = None
+    for _ in range(200):
+        talk.now += SECOND // 100
+        for record in talk.simulator.generate(talk.now):
+            assert record.symbol is not None
+            if lost is None and heard.keys() >= set(talk.simulator.markets):
+                lost = record.symbol
+                continue
+            talk.market([record])
+            if talk.notices:
+                assert talk.notices[0].symbols == (lost,) and talk.notices[0].since_ns == heard[record.symbol]
+                assert max(heard.values()) > heard[record.symbol]
+                return
+            heard[record.symbol] = talk.now
+    raise AssertionError("no gap was told")
 
 
 def test_symbols_come_and_go_on_a_live_connection() -> None:
@@ -192,7 +218,7 @@ def test_a_symbol_that_does_not_exist_is_told() -> None:
 
 
 def test_a_stream_of_another_route_is_refused_before_it_is_silent() -> None:
-    talk = generated(usdm.venue, ("depth@100ms", "aggTrade"))
+    talk = generated(binance_usdm.venue, ("depth@100ms", "aggTrade"))
     talk.generate(1.0)
     assert [(n.kind, "aggTrade" in n.evidence) for n in talk.notices] == [("refused", True)]
 
@@ -274,9 +300,9 @@ def test_the_market_route_of_usdm() -> None:
 
 
 def test_trades_are_counted_once_each() -> None:
-    talk = generated(usdm.venue, ("trade",), markets=2)
+    talk = generated(binance_usdm.venue, ("trade",), markets=2)
     talk.generate(30.0)
-    grammar = usdm.venue.events("2026-11-20")
+    grammar = binance_usdm.venue.events("2026-11-20")
     sent = {symbol: [str(row["id"]) for row in m.trades] for symbol, m in talk.simulator.markets.items()}
     found: dict[str, list[str | None]] = {symbol: [] for symbol in sent}
     silent = 0
@@ -294,5 +320,7 @@ def test_a_shutdown_is_announced_and_told() -> None:
     talk = generated(markets=1)
     talk.connection.heartbeat(NOW)
     talk.simulator.life_ns, talk.simulator.notice_ns = 60 * SECOND, 30 * SECOND
-    talk.generate(40.0)
+    assert talk.connection.due(NOW + 29 * SECOND) == ()
+    talk.deliver(talk.connection.due(NOW + 30 * SECOND))
     assert talk.notices == [Notice("ending", evidence="the venue announces that it will shut down")]
+    assert talk.connection.due(NOW + 31 * SECOND) == ()

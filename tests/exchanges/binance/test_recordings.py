@@ -7,11 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from exchanges.binance import usdm, venue
+from exchanges import binance_usdm
+from exchanges.binance import venue
 from exchanges.port import Request, Venue
 from ssmd.events import Trade
 
-from .talk import FIXTURES, NOW, Book, recorded, subscription
+from .talk import FIXTURES, NOW, USDM_FIXTURE, Book, recorded, subscription
 
 
 class _Data(msgspec.Struct):
@@ -71,7 +72,7 @@ def test_spot_excerpt() -> None:
 
 
 def test_usdm_excerpt() -> None:
-    seen = replay([FIXTURES / "usdm-2024-07-18.gz"], usdm.venue, "depth@0ms")
+    seen = replay([USDM_FIXTURE], binance_usdm.venue, "depth@0ms")
     assert seen["depth_snapshot"] == 1 and seen["depth"] > 50 and seen["confirmed"] > 0
 
 
@@ -83,7 +84,7 @@ def test_spot_across_midnight(shared_data: Path) -> None:
 
 
 def test_usdm_whole(shared_data: Path) -> None:
-    seen = replay([shared_data / "binance" / "btcusdt_20240718.gz"], usdm.venue, "depth@0ms")
+    seen = replay([shared_data / "binance" / "btcusdt_20240718.gz"], binance_usdm.venue, "depth@0ms")
     assert sum(seen.values()) - seen["confirmed"] == 11_414
     assert seen["confirmed"] > 100
 

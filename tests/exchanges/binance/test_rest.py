@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from exchanges.binance import rest, usdm, venue
+from exchanges import binance_usdm
+from exchanges.binance import rest, venue
 from exchanges.binance.product import SPOT, USDM_PUBLIC, Product
 from exchanges.binance.signing import Key
 from exchanges.binance.simulator import BinanceSimulator
@@ -16,7 +17,7 @@ from ssmd.events import Trade
 from .talk import FIXTURES, NOW, SECOND
 
 SECRET, KEY_ID = b"secretsecretsecret", "k" * 32
-BOTH = [pytest.param(venue, SPOT, id="spot"), pytest.param(usdm.venue, USDM_PUBLIC, id="usdm")]
+BOTH = [pytest.param(venue, SPOT, id="spot"), pytest.param(binance_usdm.venue, USDM_PUBLIC, id="usdm")]
 
 
 def simulator(of: Venue, seconds: int = 30) -> BinanceSimulator:
@@ -84,7 +85,7 @@ def test_trades_by_id_and_by_time_are_exact(of: Venue, product: Product, monkeyp
 
 
 def test_usdm_history_wants_the_header_of_a_key() -> None:
-    made = simulator(usdm.venue, 1)
+    made = simulator(binance_usdm.venue, 1)
     request = rest.trades_between(USDM_PUBLIC, "BTCUSDT", 1, 2)
     assert ask(made, request).status == 401
     assert ask(made, request, Key(KEY_ID, SECRET)).status == 200

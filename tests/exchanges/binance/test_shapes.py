@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from exchanges.binance import usdm, venue
+from exchanges import binance_usdm
+from exchanges.binance import venue
 from exchanges.port import Venue
 
-from .talk import FIXTURES, generated
+from .talk import FIXTURES, USDM_FIXTURE, generated
 
 _DECIMAL = re.compile(r"[0-9]+\.[0-9]+")
 
@@ -41,7 +42,7 @@ def shapes(frames: Iterator[bytes]) -> dict[str, tuple[list[str], object]]:
 
 
 def recorded(name: str) -> Iterator[bytes]:
-    with gzip.open(FIXTURES / name) as file:
+    with gzip.open(USDM_FIXTURE if name.startswith("usdm") else FIXTURES / name) as file:
         for line in file:
             if b'{"stream"' in line:
                 yield line[line.index(b"{") :]
@@ -73,7 +74,7 @@ def test_spot(stream: str, name: str) -> None:
 )
 def test_usdm(stream: str, new: set[str]) -> None:
     old = shapes(recorded("usdm-2024-07-18.gz"))[stream.replace("100ms", "0ms")][1]
-    made = made_up(usdm.venue, (stream,))[stream][1]
+    made = made_up(binance_usdm.venue, (stream,))[stream][1]
     assert isinstance(old, dict) and isinstance(made, dict)
     assert {key: kind for key, kind in made.items() if key not in new} == old
     assert set(made) - set(old) == new

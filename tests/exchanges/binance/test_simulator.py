@@ -11,7 +11,8 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 
-from exchanges.binance import usdm, venue
+from exchanges import binance_usdm
+from exchanges.binance import venue
 from exchanges.binance.markets import Market
 from exchanges.binance.product import SPOT
 from exchanges.binance.simulator import BAN_AFTER, BinanceConnection, BinanceSimulator
@@ -21,7 +22,7 @@ from services.simulator.server import SimulatorServer
 from services.simulator.tape import Tape
 from ssmd.clock import SystemClock
 
-from .talk import FIXTURES, NOW, SECOND
+from .talk import FIXTURES, NOW, SECOND, USDM_FIXTURE
 
 
 def made(of: Venue = venue, **more: float) -> BinanceSimulator:
@@ -92,7 +93,7 @@ def test_too_many_streams_are_refused_whole() -> None:
     assert say(c, {"method": "SUBSCRIBE", "params": names[:1024], "id": 20}) == {"result": None, "id": 20}
 
 
-@pytest.mark.parametrize(("of", "limit"), [(venue, 5), (usdm.venue, 10)])
+@pytest.mark.parametrize(("of", "limit"), [(venue, 5), (binance_usdm.venue, 10)])
 def test_more_commands_than_allowed_end_the_connection(of: Venue, limit: int) -> None:
     c = made(of).connect()
     for k in range(limit):
@@ -114,7 +115,7 @@ def test_what_does_not_exist_is_acknowledged_and_silent(name: str) -> None:
 
 
 def test_the_other_route_of_usdm_is_silent() -> None:
-    s = made(usdm.venue)
+    s = made(binance_usdm.venue)
     c = s.connect()
     say(c, {"method": "SUBSCRIBE", "params": ["btcusdt@aggTrade", "btcusdt@markPrice"], "id": 1})
     assert [r for k in range(50) for r in s.generate(NOW + k * SECOND // 10) if c.market(r)] == []
@@ -211,14 +212,14 @@ def test_recorded_lines_of_each_kind() -> None:
     ("name", "of", "symbol", "frames"),
     [
         ("spot-2024-08-08.gz", venue, "BTCUSDT", 399),
-        ("usdm-2024-07-18.gz", usdm.venue, "BTCUSDT", 299),
+        ("usdm-2024-07-18.gz", binance_usdm.venue, "BTCUSDT", 299),
         ("spot-2021-08-14.gz", venue, "BADGERBTC", 165),
     ],
 )
 def test_a_replayed_book_joins_its_snapshot(name: str, of: Venue, symbol: str, frames: int) -> None:
     """The recorded book is older than the last event before it: those events count, in the simulator as elsewhere."""
     s = made(of)
-    tape = Tape(FIXTURES / name, s.record)
+    tape = Tape(USDM_FIXTURE if of is binance_usdm.venue else FIXTURES / name, s.record)
     contents = tape.contents()
     assert contents.frames == frames
     for _ in range(2):  # a client that lost frames winds the tape back

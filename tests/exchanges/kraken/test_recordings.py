@@ -13,7 +13,7 @@ from exchanges.kraken import venue
 from exchanges.kraken.adapter import KrakenAdapter
 from exchanges.kraken.book import checksum
 from exchanges.kraken.simulator import KrakenSimulator
-from exchanges.port import Record, Simulation, Subscription, Unparsable
+from exchanges.port import Received, Record, Simulation, Subscription, Unparsable
 from ssmd.events import BookDelta, BookSnapshot, Level, Trade
 
 FIXTURES = Path(__file__).parents[3] / "exchanges" / "kraken" / "fixtures"
@@ -82,7 +82,7 @@ def _followed(records: Iterator[Record], channels: tuple[str, ...], symbols: tup
     counted: Counter[str] = Counter()
     for record in records:
         told = adapter.received(record.wire, record.ts_ns)
-        assert told == (record.channel, record.symbol, None, True, (), ()), (told, record.wire)
+        assert told == Received(record.channel, record.symbol), (told, record.wire)
         counted[record.channel] += 1
     return counted
 

@@ -12,7 +12,7 @@ import pytest
 from exchanges.kraken_futures import venue
 from exchanges.kraken_futures.adapter import KrakenFuturesAdapter
 from exchanges.kraken_futures.simulator import KrakenFuturesSimulator
-from exchanges.port import Record, Simulation, Subscription, Unparsable
+from exchanges.port import Received, Record, Simulation, Subscription, Unparsable
 from ssmd.events import BookDelta, BookSnapshot, Event, Ticker, Trade
 
 FIXTURES = Path(__file__).parents[3] / "exchanges" / "kraken_futures" / "fixtures"
@@ -37,7 +37,7 @@ def _events(records: Iterator[Record], counted: Counter[str]) -> list[Event]:
     events: list[Event] = []
     for record in found:
         told = adapter.received(record.wire, record.ts_ns)
-        assert told == (record.kind, record.symbol, None, True, (), ()), (told, record.wire)
+        assert told == Received(record.kind, record.symbol), (told, record.wire)
         counted[record.kind] += 1
         events += grammar(told.channel, record.wire)
     return events
