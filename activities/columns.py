@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 UNFIT = (pa.ArrowException, OverflowError)
+_REPEATED = pa.dictionary(pa.int32(), pa.string())  # prices repeat, and many sizes
 _SHORTEST_TIME = pa.scalar(len("2026-08-11T00:00:00Z"), pa.int32())
 _MICROSECONDS = pa.timestamp("us", "UTC")
 _NANOSECONDS = pa.scalar(1000, pa.int64())
@@ -32,7 +33,7 @@ def batch(
     """
     made: dict[str, Any] = {
         "ts_recv": ts_recv,
-        "conn": pa.array(conn, pa.string()),
+        "conn": pa.array(conn, _REPEATED),
         "n": pa.array(n, pa.int64()),
     }
     rows = len(ts_recv)
@@ -42,18 +43,13 @@ def batch(
         made |= {name: made[name].take(frame) for name in ("ts_recv", "conn", "n")}
     elif "item" not in values:
         made["item"] = pa.repeat(pa.scalar(0, pa.int32()), rows)
-    fields = [pa.field(f.name, _kind(f)) for f in schema if f.name != "feed"]
+    fields = [f for f in schema if f.name != "feed"]
     made |= _decimals([f for f in fields if f.name in values and pa.types.is_decimal(f.type)], values, plain)
     for field in fields:
         if field.name not in made:
             given = values.get(field.name)
             made[field.name] = pa.nulls(rows, field.type) if given is None else _column(field, given)
     return pa.record_batch([made[field.name] for field in fields], schema=pa.schema(fields))
-
-
-def _kind(field: "pa.Field[Any]") -> Any:
-    """What a column is before the whole file's dictionary is known."""
-    return pa.string() if pa.types.is_dictionary(field.type) else field.type
 
 
 def _places(counts: Sequence[int]) -> tuple[Any, Any]:
@@ -68,8 +64,7 @@ def _decimals(fields: "list[pa.Field[Any]]", values: Mapping[str, Sequence[str |
     made: dict[str, Any] = {}
     for kind in {f.type for f in fields}:
         names = [f.name for f in fields if f.type == kind]
-        texts: Any = pa.array(list(chain.from_iterable(values[name] for name in names)), pa.string())
-        texts = texts.dictionary_encode()  # prices repeat, and many sizes
+        texts: Any = pa.array(list(chain.from_iterable(values[name] for name in names)), _REPEATED)
         if plain and not _all_plain(texts.dictionary):
             raise pa.ArrowInvalid("a number is no plain decimal")
         numbers, start = texts.dictionary.cast(kind).take(texts.indices), 0

@@ -157,9 +157,8 @@ _KEPT_AT_ONCE_BYTES = 32 << 20  # the most that glibc takes
 
 
 def _keep_memory() -> None:
-    """Blocks of some MB come and go: to have their pages from the kernel each time anew costs a tenth of a rollup."""
+    """Blocks of some MB come and go: having their pages from the kernel each time anew is a twentieth of a rollup."""
     with contextlib.suppress(OSError, AttributeError):  # other C libraries than glibc have no such knob
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_AT_ONCE_BYTES)
-        pa.set_memory_pool(pa.system_memory_pool())

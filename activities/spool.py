@@ -150,8 +150,8 @@ class Spool:
 
 
 def _coded(names: Any, codes: _Codes) -> Any:
-    found = names.dictionary_encode()
-    return pa.array([codes[name] for name in found.dictionary.to_pylist()], pa.int32()).take(found.indices)
+    """A dictionary column with our codes for its names."""
+    return pa.array([codes[name] for name in names.dictionary.to_pylist()], pa.int32()).take(names.indices)
 
 
 def _in_order_of_time(rows: pa.Table) -> bool:

@@ -139,6 +139,18 @@ def test_the_bytes_do_not_depend_on_how_the_work_was_cut(tmp_path: Path) -> None
     assert rows == sorted(rows, key=lambda row: tuple(row.values()))
 
 
+def test_little_memory_gives_the_same_bytes(tmp_path: Path, processes: Processes) -> None:
+    day = ArchivedDay().at(1)
+    for i in range(500):
+        day.delta((GOLD, SILVER)[i % 2], "yes", f"0.{i % 90 + 10}00", f"{i}.25")
+    day.write(tmp_path / "archive")
+    hour = jobs.Hour(FEED, DATE, 1, 1)
+    much, little = (Rollup(config.Places(tmp_path), processes, size) for size in (64 << 20, 4 << 10))
+    rolled = ActivityEnvironment().run(much.rollup_hour, hour)
+    assert rolled.events == {"book_deltas": 500}
+    assert ActivityEnvironment().run(little.rollup_hour, hour) == rolled
+
+
 def test_other_input_never_replaces_a_published_file(tmp_path: Path, processes: Processes) -> None:
     a_day().write(tmp_path / "archive")
     first = roll_up(tmp_path, processes)
