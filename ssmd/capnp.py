@@ -338,7 +338,7 @@ def _value(reader: Any, field: _Field) -> Any:
         case "pairs":
             return [(pair.price, pair.size) for pair in value]
         case "enum":
-            return None if value == "unknown" else str(value)
+            return {number: name for name, number in field.enumerants.items()}[value.raw]  # None last
         case "maybe":
             return value.ns if value.which() == "ns" else None
         case _:

@@ -107,7 +107,7 @@ class Once:
                 )
             tape = simulator.get("tape")
             sent = tape and tape.get("done") and not simulator.get("unsent_bytes")
-            safe = connector.get("connected") and not connector.get("unconfirmed")
+            safe = connector.get("connected") and int(connector.get("unconfirmed", 0)) <= HEARTBEATS_MAX
             seen = int(connector.get("frames", 0)) if sent and safe else None
             if tape and seen is not None and quiet is not None and seen - quiet <= HEARTBEATS_MAX:
                 return int(tape["frames"])

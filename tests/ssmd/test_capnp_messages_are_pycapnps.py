@@ -135,6 +135,14 @@ def test_damaged_bytes_are_unreadable_or_say_something_else(
             assert isinstance(capnp.decode(message), capnp.Message)
 
 
+def test_a_side_that_the_schema_does_not_name_is_unreadable() -> None:
+    message = encoder.encode(BookDelta("S", None, "ask", "0", None, None), 1, "c", 1, 0)
+    other = encoder.encode(BookDelta("S", None, "bid", "0", None, None), 1, "c", 1, 0)
+    (at,) = (i for i in range(len(message)) if message[i] != other[i])
+    with pytest.raises(capnp.Unreadable):
+        capnp.decode(message[:at] + b"\x83" + message[at + 1 :])
+
+
 def newer(tmp_path: Path) -> Any:
     """A later version of the schema: one more field in the event and in its trade, one more kind."""
     text = capnp.schema_path().read_text()
