@@ -18,6 +18,7 @@ from ssmd import __version__, durable
 from ssmd.errors import Permanent
 
 DATA_FORMAT = 1
+SIMULATOR = "simulator"  # the endpoint that every feed has: its venue, played on this machine
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 
 
@@ -108,7 +109,7 @@ class EnvironmentFeed(_Model):
     """How this environment runs a feed."""
 
     feed: Name
-    endpoint: str  # `simulator`, or a name in the feed's endpoints
+    endpoint: str  # SIMULATOR, or a name in the feed's endpoints
     symbols: Symbols = Symbols()
     channels: list[str] = []  # empty: all of the feed's
     key: KeyReference | None = None
@@ -156,10 +157,22 @@ class Environment(_Model):
     feeds: list[EnvironmentFeed] = Field(min_length=1)
 
     def feed(self, name: str) -> EnvironmentFeed:
+        """How this environment runs a feed. Where all feeds are simulated, any other is as well, if asked for."""
         for f in self.feeds:
             if f.feed == name:
                 return f
+        if all(f.endpoint == SIMULATOR for f in self.feeds):
+            return _simulated(load_feed(name))
         raise Permanent(f"environment {self.name} has no feed {name!r}: it has {', '.join(f.feed for f in self.feeds)}")
+
+
+def _simulated(feed: Feed) -> EnvironmentFeed:
+    """A feed against its simulator; a key is made by the first `ssmd up` that needs it."""
+    key = None
+    if feed.at(date.today()).signed:
+        files = f"file:{{data}}/keys/{feed.name}"
+        key = KeyReference(id=f"{files}.id", secret=f"{files}.pem")
+    return EnvironmentFeed(feed=feed.name, endpoint=SIMULATOR, key=key)
 
 
 # ------------------------------------------------------------------------------------------------------- loading

@@ -16,7 +16,10 @@ RECORD = b'{"recv_ms":1786410915579,"event":{"type":"trade","sid":1,"seq":1,"msg
 UP = [
     (["--env", "prod"], "there is no environment 'prod' in"),
     (["--env", "../local"], "there is no environment '../local' in"),
-    (["--feed", "nyse"], "environment local has no feed 'nyse': it has kalshi"),
+    (["--feed", "nyse"], "there is no feed 'nyse' in"),
+    (["--feed", "deribit", "--env", "kalshi-live"], "environment kalshi-live has no feed 'deribit': it has kalshi"),
+    (["--feed", "deribit", "--feed", "kraken", "--replay", "{good}"], "of which feed? name one with --feed"),
+    (["--replay", "{good}", "--replay", "nothing.ndjson"], "--replay nothing.ndjson: there is no such file"),
     (["--feed", "kalshi", "--feed", "kalshi"], "a feed is named twice"),
     (["--for", "0"], "--for 0: is not a positive number of seconds"),
     (["--for", "-3"], "--for -3: is not a positive number of seconds"),
