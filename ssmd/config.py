@@ -263,8 +263,10 @@ class Places:
         self.keys = data / "keys"
         self.run = data / "run"
 
-    def check(self) -> None:
-        """Raise Permanent if a newer ssmd wrote this folder, or if it is no ssmd data folder."""
+    def check(self, environment: str | None = None) -> None:
+        """Raise Permanent if a newer ssmd wrote this folder, if it is no ssmd data folder, or if it is another
+        environment's: what that journalled goes to its own subjects, and simulated frames must never stand beside
+        real ones."""
         mark = self.data / "ssmd.json"
         if not mark.exists():
             return
@@ -278,10 +280,15 @@ class Places:
                 f"{self.data} was written by ssmd {found.get('software', '?')} (format {written}); "
                 f"this is ssmd {__version__} (format {DATA_FORMAT}): upgrade ssmd or name another folder with --data"
             )
+        if environment is not None and found.get("environment", environment) != environment:
+            raise Permanent(
+                f"{self.data} is the data folder of environment {found['environment']}: "
+                f"name another folder for {environment} with --data"
+            )
 
-    def create(self) -> None:
-        """Check, then make the folders and the format mark."""
-        self.check()
+    def create(self, environment: str | None = None) -> None:
+        """Check, then make the folders and the mark that says whose they are."""
+        self.check(environment)
         for folder in (
             self.journal,
             self.archive,
@@ -295,7 +302,10 @@ class Places:
             durable.make_folder(folder)
         mark = self.data / "ssmd.json"
         if not mark.exists():
-            durable.replace(mark, msgspec.json.encode({"format": DATA_FORMAT, "software": __version__}) + b"\n")
+            says = {"format": DATA_FORMAT, "software": __version__}
+            if environment is not None:
+                says["environment"] = environment
+            durable.replace(mark, msgspec.json.encode(says) + b"\n")
 
 
 class FeedAddress(msgspec.Struct, frozen=True):

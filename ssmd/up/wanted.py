@@ -101,7 +101,7 @@ def check(
         raise Permanent("--once: needs an end: give a recording with --replay FILE, or a duration with --for SECONDS")
     _check_replay(replay, environment, sources, speed, clock)
     _check_folder(data)
-    config.Places(data).check()
+    config.Places(data).check(environment.name)
     _check_keys(environment, sources, data)
     if environment.servers == "local":
         servers.find_binary("nats-server")

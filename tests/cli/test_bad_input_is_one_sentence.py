@@ -52,6 +52,7 @@ UP = [
     (["--data", "{good}/below"], "is a file, not a folder; name another folder"),
     (["--data", "{newer}"], "was written by ssmd 9.0.0 (format 999)"),
     (["--data", "{damaged}"], "is damaged"),
+    (["--data", "{live}"], "is the data folder of environment live-public: name another folder for local with --data"),
     (["--port", "nats"], "is not NAME=N with N from 1 to 65535"),
     (["--port", "nats=0"], "is not NAME=N with N from 1 to 65535"),
     (["--port", "nats=99999"], "is not NAME=N with N from 1 to 65535"),
@@ -78,7 +79,11 @@ def made(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-d
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    for name, mark in {"newer": '{"format": 999, "software": "9.0.0"}', "damaged": "{"}.items():
+    for name, mark in {
+        "newer": '{"format": 999, "software": "9.0.0"}',
+        "damaged": "{",
+        "live": '{"format": 1, "software": "0.1.0", "environment": "live-public"}',
+    }.items():
         (folder / name).mkdir()
         (folder / name / "ssmd.json").write_text(mark)
     with socket.socket() as s:
