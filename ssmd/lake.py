@@ -5,11 +5,14 @@
 
 Views: `raw` (every archived frame), `trades`, `tickers`, `book_deltas`, `book_snapshots`, `status`, `sessions`,
 `gaps`, `coverage` (what of a day is there, by instrument). Macros: `ts(ns)` makes a timestamp of nanoseconds,
-`book_at(symbol, ns)` the book of an instrument at a time.
+`book_at(symbol, ns)` the book of an instrument at a time, as deep as it was subscribed to.
 A view shows what was there when the connection was made.
 """
 
+import atexit
 import functools
+import weakref
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -82,7 +85,7 @@ def connect(data: str | Path = "data", *, verify: bool | None = None) -> duckdb.
     _make_view(connection, "coverage", _COVERAGE_COLUMNS, functools.partial(_coverage, places.lake, days))
     whole.save()
     connection.execute("CREATE MACRO ts(ns) AS make_timestamp_ns(ns)")
-    connection.execute(BOOK_AT)
+    make_book_at(connection)
     return connection
 
 
@@ -225,7 +228,9 @@ def _text(value: str) -> str:
 
 # The last snapshot up to a time starts the book anew; after it, on the same connection, each level is what the
 # deltas added to it (`change`) or what the last of them says stands there (`size`), and an empty level is gone.
-BOOK_AT = """
+# If the connection subscribed to `book.N`, the venue keeps N levels a side up to date and does not delete what falls
+# out below them (Kraken): a level that did is gone, unless it was sent again.
+_BOOK_AT = """
     CREATE MACRO book_at(of_symbol, at_ns) AS TABLE
     WITH start AS (
         SELECT feed, conn, n, item, bids, asks
@@ -247,11 +252,75 @@ BOOK_AT = """
     ),
     since AS (
         SELECT *, max((n, item)) FILTER (absolute) OVER (PARTITION BY side, price) AS known FROM levels
+    ),
+    book AS (
+        SELECT side, price, sum(size) AS size
+        FROM since
+        WHERE known IS NULL OR (n, item) >= known
+        GROUP BY side, price
+        HAVING sum(size) <> 0
+    ),
+    subscribed AS (
+        SELECT max(regexp_extract(channel, '^book\\.([0-9]+)$', 1)::INTEGER) AS depth
+        FROM (
+            SELECT unnest(from_json(detail -> '$.subscription.channels', '["VARCHAR"]')) AS channel
+            FROM sessions AS o, start AS s
+            WHERE o.type = 'connected' AND o.feed = s.feed AND o.session = s.conn
+        )
+        WHERE regexp_matches(channel, '^book\\.[0-9]+$')
+    ),
+    ranked AS (
+        SELECT l.*, d.depth,
+            dense_rank() OVER (PARTITION BY side ORDER BY CASE WHEN side = 'bid' THEN -price ELSE price END) AS rank
+        FROM levels AS l, subscribed AS d
+        WHERE d.depth IS NOT NULL
+    ),
+    standing AS (
+        SELECT side, unnest(standing_of(
+            list(rank ORDER BY n, item), list(n ORDER BY n, item), list(size <> 0 ORDER BY n, item), any_value(depth)
+        )) AS rank
+        FROM ranked
+        GROUP BY side
     )
-    SELECT side, price, sum(size) AS size
-    FROM since
-    WHERE known IS NULL OR (n, item) >= known
-    GROUP BY side, price
-    HAVING sum(size) <> 0
+    SELECT side, price, size
+    FROM book
+    WHERE (SELECT depth FROM subscribed) IS NULL
+       OR (side, price) IN (SELECT (r.side, r.price) FROM ranked AS r JOIN standing USING (side, rank))
     ORDER BY side DESC, CASE WHEN side = 'bid' THEN -price ELSE price END
     """
+
+_made: "weakref.WeakSet[duckdb.DuckDBPyConnection]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close() -> None:
+    """A connection that still has a function of Python's when Python ends complains on standard error."""
+    for connection in list(_made):
+        connection.close()
+
+
+def make_book_at(connection: duckdb.DuckDBPyConnection) -> None:
+    """The macro `book_at(symbol, ns)`, over `book_snapshots`, `book_deltas` and `sessions`."""
+    connection.create_function("standing_of", cut, ["BIGINT[]", "BIGINT[]", "BOOLEAN[]", "INTEGER"], "BIGINT[]")
+    _made.add(connection)
+    connection.execute(_BOOK_AT)
+
+
+def cut(ranks: list[int], frames: list[int], sets: list[bool], depth: int) -> list[int]:
+    """Which levels are left of a side's history, best first, if it is cut to its depth after each frame.
+
+    Levels are told by their rank; `sets` says whether a change sets one or deletes it, `frames` which came together.
+    """
+    side: list[int] = []
+    frame_before = 0
+    for rank, frame, is_set in zip(ranks, frames, sets, strict=True):
+        if frame != frame_before:
+            del side[depth:]
+            frame_before = frame
+        at = bisect_left(side, rank)
+        there = at < len(side) and side[at] == rank
+        if is_set and not there:
+            side.insert(at, rank)
+        elif there and not is_set:
+            del side[at]
+    return side[:depth]
