@@ -135,7 +135,12 @@ def _concerning(day: Day) -> defaultdict[str | int | None, list[int]]:
                 found[symbol].append(number)
             continue
         last = day.end if gap.end is None else gap.end
-        ended = [i for end, i in ends[bisect_left(ends, (gap.start, 0)) :] if end <= last and end < day.end]
+        place = frames.place(gap.conn)
+        ended = [
+            i
+            for end, i in ends[bisect_left(ends, (gap.start, 0)) :]
+            if end <= last and end < day.end and frames.place(day.watches[i].conn) == place
+        ]
         own = of_conn[gap.conn]
         during = [i for i in own if day.watches[i].start <= last and gap.start <= day.watches[i].end]
         for watch_number in {*(during or own), *ended}:
