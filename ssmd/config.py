@@ -40,9 +40,20 @@ class Limits(_Model):
     """What a venue allows, or what we keep to where it does not say."""
 
     symbols_per_subscription: int = 256
+    symbols_per_connection: int | None = Field(None, ge=1)
+    subscriptions_per_connection: int | None = Field(None, ge=1)  # one for each symbol and channel
+    connections: int = Field(100, ge=1)  # at once; what they have no room for is a row of the gap ledger
+    connects_per_minute: float | None = Field(None, gt=0)  # attempts of one process
     frame_bytes: int = 4 << 20
     connection_seconds: float | None = None  # when a connection is old: a second one takes over before it ends
     rest_per_second: float = Field(5.0, gt=0)  # requests of the batch side to its REST services, from one machine
+
+    def symbols_max(self, channels: int) -> int | None:
+        """How many symbols one connection carries on so many channels, each of which may be one of no list, too."""
+        if self.subscriptions_per_connection is None:
+            return self.symbols_per_connection
+        room = max(1, (self.subscriptions_per_connection - channels) // max(1, channels))
+        return min(room, self.symbols_per_connection or room)
 
 
 class FeedVersion(_Model):
