@@ -33,7 +33,7 @@ def list_(data: DataFolder = Path("data")) -> None:
                 manifest.feed,
                 manifest.date,
                 f"{manifest.frames:,}",
-                _size(sum(s.bytes for s in manifest.segments)),
+                size(sum(s.bytes for s in manifest.segments)),
                 "yes" if manifest.sealed else "no",
                 "no" if revision is None else "yes" if revision == manifest.revision else "outdated",
                 _gaps(manifest),
@@ -118,7 +118,8 @@ def _gaps(manifest: "Manifest") -> str:
     return f"{len(last)} ({still} open)" if still else str(len(last))
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """A number of bytes for the eye."""
     for unit in ("B", "KB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
