@@ -33,6 +33,7 @@ class Object(msgspec.Struct, frozen=True):
     bytes: int
     sha256: str
     blocks: list[str]
+    block_bytes: int = BLOCK_BYTES
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -44,7 +45,6 @@ class Published(msgspec.Struct, frozen=True):
     archive: str
     lake: str | None
     objects: list[Object]
-    block_bytes: int = BLOCK_BYTES
     published_at: int = 0
     software: str = ""
     format: int = FORMAT
@@ -122,11 +122,13 @@ def days(store: Store) -> Iterator[tuple[str, str, str]]:
             yield feed, name.removesuffix(".json"), found.etag
 
 
-def digests(source: Path, look: Callable[[int], None] = lambda read: None) -> tuple[int, str, list[str]]:
+def digests(
+    source: Path, look: Callable[[int], None] = lambda read: None, block_bytes: int = BLOCK_BYTES
+) -> tuple[int, str, list[str]]:
     """A file's size, its SHA-256 and that of each block; `look` is told how many bytes were read."""
     whole, blocks, size = hashlib.sha256(), [], 0
     with source.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
+        while block := file.read(block_bytes):
             whole.update(block)
             blocks.append(hashlib.sha256(block).hexdigest())
             size += len(block)

@@ -77,7 +77,10 @@ async def test_what_temporal_knows_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_missing_server_is_one_sentence() -> None:
-    with pytest.raises(Permanent, match=r"there is no no-such-server on PATH or in .*: install it, or run `.* pip install no-such-server`"):
+    with pytest.raises(
+        Permanent,
+        match=r"there is no no-such-server on PATH or in .*: install it, or run `.* pip install no-such-server`",
+    ):
         servers.find_binary("no-such-server")
 
 
