@@ -156,6 +156,41 @@ class RollingUp(_Model):
     memory_bytes: int = Field(512 << 20, ge=32 << 20)
 
 
+class Storage(_Model):
+    """Where finished days are published: a folder, or `s3://bucket/prefix`.
+
+    `server: local` has `ssmd up` start an S3 server of its own; another one that is not AWS's is at `endpoint_url`.
+    Without a `key` the credentials are found as the AWS tools find theirs.
+    """
+
+    url: str = Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|[^:?#]+)$")
+    server: Literal["local", "remote"] = "remote"
+    endpoint_url: str | None = Field(None, pattern=r"^https?://[^/]+$")
+    region: str | None = None
+    key: KeyReference | None = None
+    parallel: int = Field(8, ge=1, le=64)  # requests at once; a file is read as it is sent, so little memory each
+    read_back: Literal["download", "checksum"] = "download"  # how a new object is compared with what was sent
+
+    @property
+    def is_s3(self) -> bool:
+        return self.url.startswith("s3://")
+
+    def covers(self, url: str) -> bool:
+        """Whether an address is this storage."""
+        return self.url.rstrip("/") == url.rstrip("/")
+
+
+class Retention(_Model):
+    """For how many days what is published and verified stays here too; nothing named: for ever.
+
+    The archiver may still need a day's files two days after its end.
+    """
+
+    journal_days: int | None = Field(None, ge=3)
+    archive_days: int | None = Field(None, ge=3)
+    lake_days: int | None = Field(None, ge=1)
+
+
 class Environment(_Model):
     """What runs where: `local` runs everything here against simulators."""
 
@@ -166,6 +201,8 @@ class Environment(_Model):
     journalling: Journalling = Journalling()
     archiving: Archiving = Archiving()
     rolling_up: RollingUp = RollingUp()
+    storage: Storage | None = None
+    retention: Retention = Retention()
     feeds: list[EnvironmentFeed] = Field(min_length=1)
 
     def feed(self, name: str) -> EnvironmentFeed:
@@ -337,6 +374,7 @@ class Addresses(msgspec.Struct, frozen=True):
     feeds: dict[str, FeedAddress]  # simulated ones only; others come from the feed's endpoints
     telemetry: dict[str, str]  # service -> http://host:port
     supervisor: int = 0  # its process id
+    storage: str = ""  # the endpoint of the S3 server that it started
 
 
 def addresses_path(data: Path) -> Path:

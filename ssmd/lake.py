@@ -11,6 +11,7 @@ A view shows what was there when the connection was made.
 
 import atexit
 import functools
+import re
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ from ssmd.whole import Named, Whole
 VIEWS = ("raw", *tables.TABLES, "coverage")
 
 Check = Callable[[Iterable[Named]], None]
+Where = Callable[[Path], str]  # how DuckDB finds a file
 
 _RAW_COLUMNS = {
     "feed": "VARCHAR",
@@ -56,8 +58,10 @@ _COVERAGE_COLUMNS = {
 _NO_PRECISION = Precision(price=6, size=2)
 
 
-def connect(data: str | Path = "data", *, verify: bool | None = None) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection with the views over a data folder.
+def connect(data: str | Path | config.Places = "data", *, verify: bool | None = None) -> duckdb.DuckDBPyConnection:
+    """An in-memory connection with the views over a data folder, or over what is published at `s3://bucket/prefix`.
+
+    Of an object store only what a question needs is fetched, and each block compared with its SHA-256 (ssmd.mirror).
 
     Raises Permanent if the folder or a manifest is damaged or of a newer format. A file that a manifest names but
     that is not there, or not what it was, makes the view that needs it say so, and no other.
@@ -66,7 +70,7 @@ def connect(data: str | Path = "data", *, verify: bool | None = None) -> duckdb.
     that are new or have changed since they were last found whole (1.4 GB/s and core, once; then a look at each), with
     `verify=True` all of them, with `verify=False` none (only presence and size are looked at).
     """
-    places = config.Places(Path(data))
+    places = _places(data)
     places.check()
     # All that is needed is built into DuckDB: nothing is ever fetched.
     offline: dict[str, str | bool | int | float | list[str]] = {
@@ -76,17 +80,51 @@ def connect(data: str | Path = "data", *, verify: bool | None = None) -> duckdb.
     connection = duckdb.connect(config=offline)
     connection.execute("SET TimeZone = 'UTC'")
     whole = Whole(places)
-    check = functools.partial(whole.check, hash_=verify is not False, again=verify is True)
-    _make_view(connection, "raw", _RAW_COLUMNS, functools.partial(_raw, places.archive, check))
+    check: Check = functools.partial(whole.check, hash_=verify is not False, again=verify is True)
+    where: Where = _here
+    if type(places) is not config.Places:
+        check, where = _from_store(connection, places, verify is True)
+    _make_view(connection, "raw", _RAW_COLUMNS, functools.partial(_raw, places.archive, check, where))
     days = list(tables.days(places.lake))
     for table in tables.TABLES:
         files = [(day, file) for day in days for file in day.files if file.table == table]
-        _make_view(connection, table, _columns(table), functools.partial(_table, table, places.lake, files, check))
+        _make_view(
+            connection, table, _columns(table), functools.partial(_table, table, places.lake, files, check, where)
+        )
     _make_view(connection, "coverage", _COVERAGE_COLUMNS, functools.partial(_coverage, places.lake, days))
     whole.save()
     connection.execute("CREATE MACRO ts(ns) AS make_timestamp_ns(ns)")
     make_book_at(connection)
     return connection
+
+
+def _places(data: str | Path | config.Places) -> config.Places:
+    if isinstance(data, config.Places):
+        return data
+    if str(data).startswith("s3://"):
+        from ssmd import mirror  # noqa: PLC0415 - it, and what it needs, takes 0.4 s to load
+
+        return mirror.at(str(data))
+    return config.Places(Path(data))
+
+
+def _here(path: Path) -> str:
+    return str(path.absolute())
+
+
+def _from_store(connection: duckdb.DuckDBPyConnection, places: config.Places, verify: bool) -> tuple[Check, Where]:
+    """How files of an object store are checked and found."""
+    from ssmd.mirror import Files, Mirror  # noqa: PLC0415
+
+    assert isinstance(places, Mirror), "only a mirror's files are elsewhere"
+    mirror = places
+    connection.register_filesystem(Files(mirror))
+
+    def check(files: Iterable[Named]) -> None:
+        if verify:
+            mirror.verify(file.path for file in files)
+
+    return check, mirror.where
 
 
 def _make_view(
@@ -98,18 +136,32 @@ def _make_view(
         if select is None:
             nulls = ", ".join(f"NULL::{kind} AS {column}" for column, kind in columns.items())
             select = f"SELECT {nulls} WHERE false"
+        connection.execute(f"CREATE VIEW {name} AS {select}")
+        return
     except Permanent as e:
-        # Each column raises, and so does counting rows: no query can take the absence for an empty table.
-        wrong = f"error({_text(str(e))})"
-        raising = ", ".join(f"{wrong}::{kind} AS {column}" for column, kind in columns.items())
-        select = f"SELECT {raising} FROM range(1) WHERE {wrong} IS NULL"  # noqa: S608 - our own sentence, quoted
+        told = str(e)
+    except duckdb.Error as e:  # it reads a file to know the columns
+        ours = refusal(e)
+        if ours is None:
+            raise
+        told = ours
+    # Each column raises, and so does counting rows: no query can take the absence for an empty table.
+    wrong = f"error({_text(told)})"
+    raising = ", ".join(f"{wrong}::{kind} AS {column}" for column, kind in columns.items())
+    select = f"SELECT {raising} FROM range(1) WHERE {wrong} IS NULL"  # noqa: S608 - our own sentence, quoted
     connection.execute(f"CREATE VIEW {name} AS {select}")
+
+
+def refusal(error: duckdb.Error) -> str | None:
+    """What we said when DuckDB asked for an object's bytes, out of what it made of that; None if it was not us."""
+    said = re.search(r"^(?:[\w.]+\.)?(?:Permanent|Transient): (.*)$", str(error), re.MULTILINE)
+    return said[1] if said else None
 
 
 # ------------------------------------------------------------------------------------------------------------- raw
 
 
-def _raw(root: Path, check: Check) -> str | None:
+def _raw(root: Path, check: Check, where: Where) -> str | None:
     """Frames verbatim: DuckDB's JSON reader would write numbers and blanks anew, so `frame` is cut from the line."""
     files = []
     for manifest in archive.manifests(root):
@@ -136,14 +188,18 @@ def _raw(root: Path, check: Check) -> str | None:
                 parse_path(filename) AS path,
                 strpos(json, '"frame":') AS start,
                 json_transform(json, '{{{shape}}}') AS line
-            FROM read_json_objects({_list(files)}, format = 'newline_delimited', compression = 'gzip', filename = true)
+            FROM read_json_objects(
+                {_list(files, where)}, format = 'newline_delimited', compression = 'gzip', filename = true
+            )
         )"""  # noqa: S608 - paths that our manifests name, quoted
 
 
 # ---------------------------------------------------------------------------------------------------------- tables
 
 
-def _table(table: str, lake: Path, named: Iterable[tuple[tables.LakeDay, tables.LakeFile]], check: Check) -> str | None:
+def _table(
+    table: str, lake: Path, named: Iterable[tuple[tables.LakeDay, tables.LakeFile]], check: Check, where: Where
+) -> str | None:
     alike: dict[tuple[str, tuple[int, ...], str] | None, list[Named]] = {}
     for day, f in named:
         made_by = None if day.precision is None else (day.feed, day.precision, day.software)
@@ -159,7 +215,7 @@ def _table(table: str, lake: Path, named: Iterable[tuple[tables.LakeDay, tables.
         f"""
         SELECT {columns}
         FROM read_parquet(
-            {_list(some)}, union_by_name = {made_by is None},
+            {_list(some, where)}, union_by_name = {made_by is None},
             hive_partitioning = true, hive_types = {{'feed': VARCHAR, 'date': DATE}}
         )"""  # noqa: S608 - paths that our manifests name, quoted
         for made_by, some in alike.items()
@@ -216,8 +272,8 @@ def _duckdb_type(kind: pa.DataType) -> str:
     return "VARCHAR"
 
 
-def _list(files: Iterable[Named]) -> str:
-    return f"[{', '.join(_text(str(file.path.absolute())) for file in files)}]"
+def _list(files: Iterable[Named], where: Where) -> str:
+    return f"[{', '.join(_text(where(file.path)) for file in files)}]"
 
 
 def _text(value: str) -> str:

@@ -2,11 +2,13 @@
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.publish_archive import PublishArchive
 from workflows.replay_quarantine import ReplayQuarantine
 from workflows.rollup_day import RollupDay
 from workflows.verify_archive import VerifyArchive
 
 WORKFLOWS: list[type] = [RollupDay, VerifyArchive, ReplayQuarantine]
+WORKFLOWS += [PublishArchive]
 
 
 def runner() -> SandboxedWorkflowRunner:

@@ -7,6 +7,7 @@ from activities.archive import Archive
 from activities.processes import Processes
 from activities.quarantine import Quarantine
 from activities.rollup import Rollup
+from activities.storage import Storage
 from activities.verify import Verify
 from ssmd import config
 
@@ -18,6 +19,7 @@ def steps(
     archive = Archive(places, addresses.environment, addresses.nats)
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
+    storage = Storage(places, config.load_environment(addresses.environment), addresses.storage)
     return [
         archive.await_seal,
         archive.verify,
@@ -28,4 +30,7 @@ def steps(
         verify.scrub_lake,
         verify.make_again,
         Quarantine(places).replay_quarantine,
+        storage.probe_store,
+        storage.await_rollup,
+        storage.store_day,
     ]
