@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ssmd import __version__, durable
 from ssmd.errors import Permanent
@@ -93,15 +93,18 @@ class Symbols(_Model):
     refresh_seconds: float = 60.0
 
 
+Reference = Annotated[str, Field(pattern=r"^(env|file):.+")]  # where a secret is, never what it is
+
+
 class KeyReference(_Model):
     """Where a credential is (`env:NAME` or `file:PATH`, with {data}), never what it is."""
 
-    id: str = Field(pattern=r"^(env|file):.+")
-    secret: str = Field(pattern=r"^(env|file):.+")
+    id: Reference
+    secret: Reference
 
     def load(self, data: Path) -> tuple[str, bytes]:
         """The key id and the secret. Raises Permanent naming the reference, never the value."""
-        return _dereference(self.id, data).decode().strip(), _dereference(self.secret, data)
+        return dereference(self.id, data).decode().strip(), dereference(self.secret, data)
 
 
 class EnvironmentFeed(_Model):
@@ -114,10 +117,38 @@ class EnvironmentFeed(_Model):
     key: KeyReference | None = None
 
 
+class Tls(_Model):
+    """How a server is trusted (`ca`: PEM; none: the system's), and who we are to it (client certificate and key)."""
+
+    ca: Reference | None = None
+    certificate: Reference | None = None
+    key: Reference | None = None
+    server_name: str | None = None  # in the server's certificate, if the address is not
+
+    @model_validator(mode="after")
+    def _both(self) -> "Tls":
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a client certificate needs its key, and a key its certificate: give both or neither")
+        return self
+
+
 class Temporal(_Model):
+    """Where Temporal is and who we are there. With an API key, TLS is on."""
+
     address: str = "127.0.0.1:7233"
-    namespace: str = "default"
+    namespace: str = "default"  # a name, or a reference (env: or file:)
     task_queue: str = "ssmd"
+    tls: Tls | None = None
+    api_key: Reference | None = None
+    deployment: Name | None = None  # worker versioning under this name; none: any worker takes any job
+
+    @property
+    def space(self) -> str:
+        """The namespace's name. Raises Permanent if its reference leads nowhere."""
+        named = self.namespace
+        if not named.startswith(("env:", "file:")):
+            return named
+        return dereference(named, ELSEWHERE).decode().strip()
 
 
 class Archiving(_Model):
@@ -154,6 +185,12 @@ class Environment(_Model):
     archiving: Archiving = Archiving()
     rolling_up: RollingUp = RollingUp()
     feeds: list[EnvironmentFeed] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _own_temporal_is_open(self) -> "Environment":
+        if self.servers == "local" and (self.temporal.tls or self.temporal.api_key):
+            raise ValueError("the Temporal that `ssmd up` starts has no TLS and no API keys: set servers: remote")
+        return self
 
     def feed(self, name: str) -> EnvironmentFeed:
         for f in self.feeds:
@@ -217,7 +254,11 @@ def _load(model: type[_M], kind: str, name: str, folder: Path) -> _M:
     return loaded
 
 
-def _dereference(reference: str, data: Path) -> bytes:
+ELSEWHERE = Path("{data}")  # for what does not lie in a data folder: `{data}` in a reference then stays as it is
+
+
+def dereference(reference: str, data: Path) -> bytes:
+    """What `env:NAME` or `file:PATH` (with {data}) leads to. Raises Permanent naming the reference, never the value."""
     kind, _, where = reference.partition(":")
     if kind == "env":
         value = os.environ.get(where)

@@ -184,3 +184,10 @@ class Progress:
     doing: str
     done: int = 0
     total: int = 0
+
+
+def summary(job: object) -> str:
+    """A job's input in a few words, as lists show it: `kalshi 2026-11-20 04:00`."""
+    said = [str(getattr(job, name)) for name in ("environment", "feed", "date") if getattr(job, name, "")]
+    hour = getattr(job, "hour", None)
+    return " ".join(said if hour is None else [*said, f"{hour:02d}:00"])

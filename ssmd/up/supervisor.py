@@ -133,10 +133,10 @@ class Up:
         return 0
 
     async def _temporal_client(self, addresses: config.Addresses) -> "Client":
-        from temporalio.client import Client  # noqa: PLC0415 - 0.2 s, and needs the server anyway
+        from ssmd import temporal  # noqa: PLC0415 - 0.2 s, and needs the server anyway
 
         _quiet_temporal()
-        return await Client.connect(addresses.temporal, namespace=self.wanted.environment.temporal.namespace, lazy=True)
+        return await temporal.connect(self.wanted.environment.temporal, addresses.temporal, lazy=True)
 
     async def _all_ready(self) -> None:
         """A real venue may be away for hours: its connector goes on trying, and nothing here waits for it."""
@@ -203,7 +203,7 @@ class Up:
             await servers.nats_ready(self.chosen["nats-monitor"].port)
         elif part.kind == "temporal":
             _quiet_temporal()
-            await servers.temporal_ready(addresses.temporal, self.wanted.environment.temporal.namespace)
+            await servers.temporal_ready(addresses.temporal, self.wanted.environment.temporal)
         else:
             await self._first_answer(part)
             if part.kind == "archiver":
