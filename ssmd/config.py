@@ -5,10 +5,13 @@ where. A data folder holds `journal/ archive/ lake/ nats/ temporal/ logs/ keys/ 
 format. While `ssmd up` runs, `run/addresses.json` says where everything listens.
 """
 
+import importlib
 import os
+import sys
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -174,6 +177,27 @@ class RollingUp(_Model):
     memory_bytes: int = Field(512 << 20, ge=32 << 20)
 
 
+Overlap = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"]
+
+
+class Schedule(_Model):
+    """When a job runs by itself (UTC), and what then: see `ssmd.schedules`, which has the defaults.
+
+    `overlap`: what if the one before still runs. `catch_up_seconds`: how late a missed run is still made up for.
+    `jitter_seconds`: a run begins up to so much later, so that not all begin together. `paused` unset: as it is.
+    """
+
+    workflow: str | None = None
+    cron: str | None = None
+    every_seconds: int | None = Field(None, ge=60)
+    feeds: list[Name] = []  # none: each feed of the environment
+    input: dict[str, str | int | bool] = {}
+    overlap: Overlap = "skip"
+    catch_up_seconds: int = Field(86_400, ge=10)  # Temporal allows no less
+    jitter_seconds: int = Field(0, ge=0)
+    paused: bool | None = None
+
+
 class Environment(_Model):
     """What runs where: `local` runs everything here against simulators."""
 
@@ -184,6 +208,7 @@ class Environment(_Model):
     journalling: Journalling = Journalling()
     archiving: Archiving = Archiving()
     rolling_up: RollingUp = RollingUp()
+    schedules: dict[Name, Schedule | None] = {}  # by name, over the defaults; null leaves a default out
     feeds: list[EnvironmentFeed] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -219,6 +244,14 @@ def application_folder() -> Path:
     return folder
 
 
+def application(module: str) -> Any:
+    """A module of the application, which is not in our wheel."""
+    folder = str(application_folder())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module(module)
+
+
 def load_feed(name: str, folder: Path | None = None) -> Feed:
     return _load(Feed, "feed", name, (folder or config_folder()) / "feeds")
 
@@ -248,10 +281,36 @@ def _load(model: type[_M], kind: str, name: str, folder: Path) -> _M:
         first = e.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         more = f" (and {e.error_count() - 1} more)" if e.error_count() > 1 else ""
-        raise Permanent(f"{path}: {field}: {first['msg'].lower()}{more}") from e
+        raise Permanent(f"{path}:{_line(text, first['loc'])}: {field}: {first['msg'].lower()}{more}") from e
     if loaded.name != name:
         raise Permanent(f"{path}: name: is {loaded.name!r}, but must be that of the file, {name!r}")
     return loaded
+
+
+def line_of(folder: str, name: str, loc: Sequence[str | int]) -> str:
+    """`file:line` of what a configuration file says at `loc`, or of the nearest thing around it."""
+    path = config_folder() / folder / f"{name}.yaml"
+    try:
+        return f"{path}:{_line(path.read_text(), loc)}"
+    except OSError:
+        return str(path)
+
+
+def _line(text: str, loc: Sequence[str | int]) -> int:
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = 1
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == part), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return int(line)
 
 
 ELSEWHERE = Path("{data}")  # for what does not lie in a data folder: `{data}` in a reference then stays as it is

@@ -1,17 +1,24 @@
 """What workflows and activities are asked (nouns) and answer (participles): small, plain JSON, references only."""
 
+import re
 from dataclasses import dataclass, field
+from datetime import date as calendar_date
+from datetime import timedelta
 
 TASK_QUEUE = "ssmd"
 
 
 @dataclass(frozen=True)
 class Day:
-    """A feed's UTC day (YYYY-MM-DD). With `seal` it is sealed now instead of waiting until it is over."""
+    """A feed's UTC day (YYYY-MM-DD). With `seal` it is sealed now instead of waiting until it is over.
+
+    With `if_any`, a day of which nothing is archived is no error, and nothing is done.
+    """
 
     feed: str
     date: str
     seal: bool = False
+    if_any: bool = False
 
     @property
     def rollup_id(self) -> str:
@@ -79,10 +86,11 @@ class RolledUp:
 
 @dataclass(frozen=True)
 class Scrub:
-    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at."""
+    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at; `if_any` as in `Day`."""
 
     feed: str
     date: str
+    if_any: bool = False
 
     @property
     def verify_id(self) -> str:
@@ -184,6 +192,18 @@ class Progress:
     doing: str
     done: int = 0
     total: int = 0
+
+
+_RELATIVE = re.compile(r"yesterday|today(?:-([0-9]{1,5}))?")
+
+
+def date_of(said: str, today: calendar_date) -> str:
+    """The date that `yesterday`, `today` or `today-7` means on a day; anything else is the date itself."""
+    relative = _RELATIVE.fullmatch(said)
+    if relative is None:
+        return said
+    days = 1 if said == "yesterday" else int(relative[1] or 0)
+    return (today - timedelta(days=days)).isoformat()
 
 
 def summary(job: object) -> str:

@@ -2,12 +2,11 @@
 
 import asyncio
 import functools
-import inspect
 import sys
 import time
-import typing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -17,7 +16,7 @@ from temporalio.testing import ActivityEnvironment
 from ssmd.errors import Permanent, Transient
 from ssmd.jobs import Progress
 from workflows import steps
-from workflows.runner import WORKFLOWS
+from workflows.runner import WORKFLOWS, input_of
 
 TRIES_MAX = 5  # for a step that found the world busy: 1 + 2 + 4 + 8 s, then whoever waits for it is told
 TELL_SECONDS = 1.0  # between two lines about the same
@@ -40,6 +39,7 @@ class Local:
             raise Permanent(f"there is no job {job!r}: there is {known}")
         argument = _argument(workflow, given)
         steps.here.set(self._do)
+        steps.begun.set(datetime.now(UTC))
         running = asyncio.ensure_future(workflow().run(argument))
         stopping = asyncio.ensure_future(stop.wait())
         try:
@@ -90,9 +90,7 @@ class Local:
 
 def _argument(workflow: type, given: str) -> Any:
     """The job's input, from JSON."""
-    run: Any = workflow.__dict__["run"]
-    name = list(inspect.signature(run).parameters)[1]
-    kind = typing.get_type_hints(run)[name]
+    kind = input_of(workflow)
     try:
         return msgspec.json.decode(given, type=kind)
     except msgspec.DecodeError as e:
