@@ -54,8 +54,10 @@ class Archive:
                 manifest = archive.load_manifest(path)
                 if manifest.sealed and manifest.revision >= revision:
                     return manifest.revision
-            elif mark is None and day.if_any and self._nothing(day, time.monotonic() - began):
-                return 0
+            elif mark is None and day.if_any:
+                long = time.monotonic() - began > NOTHING_SECONDS
+                if passed(self._places.archive, day.feed, day.date, long):
+                    return 0
             seen = mark
             activity.heartbeat(jobs.Progress(f"waiting until {day.feed} {day.date} is sealed"))
             activity.wait_for_cancelled_sync(LOOK_SECONDS)
@@ -89,17 +91,6 @@ class Archive:
             frames=manifest.frames,
             hours=sorted({hour for s in manifest.segments for hour in s.hours}),
         )
-
-    def _nothing(self, day: jobs.Day, waited_seconds: float) -> bool:
-        """Whether nothing came on a day: the archiver has heard a later one, or an hour has shown nothing of it."""
-        try:
-            cursor = archive.load_cursor(archive.cursor_path(self._places.archive, day.feed))
-        except FileNotFoundError:
-            return waited_seconds > NOTHING_SECONDS
-        if day.date in cursor.days:
-            return False
-        over = coverage.midnight(day.date) + DAY_NS
-        return waited_seconds > NOTHING_SECONDS or any(c.last_ts_recv >= over for c in cursor.conns.values())
 
     def _seal(self, day: jobs.Day, path: Path) -> int:
         """Ask the archiver; returns the revision that it sealed."""
@@ -143,6 +134,16 @@ class Archive:
             return msgspec.json.decode(request.result().data, type=dict[str, object])
         finally:
             await client.close()
+
+
+def passed(root: Path, feed: str, date: str, long: bool = False) -> bool:
+    """Whether nothing of a day was archived and nothing will be: the archiver has heard a later one (or: `long`)."""
+    try:
+        cursor = archive.load_cursor(archive.cursor_path(root, feed))
+    except FileNotFoundError:
+        return long
+    over = coverage.midnight(date) + DAY_NS
+    return date not in cursor.days and (long or any(c.last_ts_recv >= over for c in cursor.conns.values()))
 
 
 def check_day(day: jobs.Day) -> None:

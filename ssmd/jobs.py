@@ -194,6 +194,124 @@ class Progress:
     total: int = 0
 
 
+# --------------------------------------------------------------------------------------------------- a trading day
+
+DAY_STATES = ("pending", "starting", "active", "ending", "complete")
+
+
+@dataclass(frozen=True)
+class FeedSeen:
+    """How a feed of a day is: what its services say of themselves (None: they tell nothing), and what is on disk.
+
+    `revision` is of the archive's manifest (0: none yet), `rolled_up` the one that its tables were made from (0: none).
+    `empty`: nothing came that day, and nothing will.
+    """
+
+    feed: str
+    connected: bool | None = None
+    archiving: bool | None = None
+    gaps_open: int | None = None
+    frames: int = 0
+    sealed: bool = False
+    revision: int = 0
+    rolled_up: int = 0
+    empty: bool = False
+
+    @property
+    def waits_for(self) -> str:
+        """What is missing until it can capture; empty: nothing."""
+        if self.connected is False:
+            return f"the connector of {self.feed}"
+        return f"the archiver of {self.feed}" if self.archiving is False else ""
+
+    @property
+    def lacks(self) -> str:
+        """What is missing until its day is complete; empty: nothing."""
+        if self.empty:
+            return ""
+        if not self.sealed:
+            return f"the seal of {self.feed}"
+        return "" if self.rolled_up >= self.revision else f"the rollup of {self.feed}"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A day came into a state at a time (UTC, ISO 8601), and why."""
+
+    at: str
+    state: str
+    why: str
+
+
+@dataclass(frozen=True)
+class DayLife:
+    """What a run of TradingDay hands to its successor."""
+
+    state: str
+    turns: list[Turn]
+    feeds: list[FeedSeen]
+
+
+@dataclass(frozen=True)
+class TradingDay:
+    """An environment's UTC day (YYYY-MM-DD). `life` is for runs that continue an earlier one."""
+
+    environment: str
+    date: str
+    life: DayLife | None = None
+
+    @property
+    def day_id(self) -> str:
+        return f"day/{self.environment}/{self.date}"
+
+
+@dataclass(frozen=True)
+class DayStatus:
+    """A day's state, what it waits for, how its feeds were last seen, and its turns from one state to the next.
+
+    `opened` names the workflow that lives the day, where this one only opened it.
+    """
+
+    environment: str
+    date: str
+    state: str
+    waits_for: list[str] = field(default_factory=list)
+    feeds: list[FeedSeen] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    opened: str | None = None
+
+
+@dataclass(frozen=True)
+class EndDay:
+    """End a day before midnight. With `seal` its archives are sealed and rolled up now, as far as they have come."""
+
+    reason: str = ""
+    seal: bool = False
+
+
+@dataclass(frozen=True)
+class RollDay:
+    """End a day and open the next."""
+
+    reason: str = ""
+    seal: bool = False
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something worth finding in a day's history."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ForceDay:
+    """Put a day into a later state, whatever it waits for."""
+
+    state: str
+    reason: str
+
+
 _RELATIVE = re.compile(r"yesterday|today(?:-([0-9]{1,5}))?")
 
 

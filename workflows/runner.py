@@ -8,9 +8,15 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from workflows.replay_quarantine import ReplayQuarantine
 from workflows.rollup_day import RollupDay
+from workflows.trading_day import TradingDay
 from workflows.verify_archive import VerifyArchive
 
-WORKFLOWS: list[type] = [RollupDay, VerifyArchive, ReplayQuarantine]
+WORKFLOWS: list[type] = [
+    RollupDay,
+    VerifyArchive,
+    ReplayQuarantine,
+    TradingDay,
+]
 
 
 def input_of(workflow: type) -> type:

@@ -82,7 +82,8 @@ def dated(job: J) -> J:
     return dataclasses.replace(job, date=jobs.date_of(job.date, due().date()))
 
 
-def label(day: jobs.Day | jobs.Scrub | jobs.Quarantined) -> None:
-    """Make the workflow findable by feed and date."""
+def label(job: object) -> None:
+    """Make the workflow findable by the feed and the date of its input, as far as it has them."""
     if workflow.in_workflow():
-        workflow.upsert_search_attributes([FEED.value_set(day.feed), TRADING_DATE.value_set(day.date)])
+        said = {key: getattr(job, name, None) for key, name in ((FEED, "feed"), (TRADING_DATE, "date"))}
+        workflow.upsert_search_attributes([key.value_set(value) for key, value in said.items() if value])

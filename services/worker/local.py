@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import inspect
 import sys
 import time
 from collections.abc import Callable
@@ -40,7 +41,7 @@ class Local:
         argument = _argument(workflow, given)
         steps.here.set(self._do)
         steps.begun.set(datetime.now(UTC))
-        running = asyncio.ensure_future(workflow().run(argument))
+        running = asyncio.ensure_future(_made(workflow, argument).run(argument))
         stopping = asyncio.ensure_future(stop.wait())
         try:
             await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -86,6 +87,11 @@ class Local:
     def _say(self, sentence: str) -> None:
         sys.stderr.write(sentence + "\n")
         sys.stderr.flush()
+
+
+def _made(workflow: type, argument: Any) -> Any:
+    """The workflow, given its input already where it wants that (`workflow.init`)."""
+    return workflow(argument) if len(inspect.signature(workflow).parameters) else workflow()
 
 
 def _argument(workflow: type, given: str) -> Any:

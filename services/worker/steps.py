@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from activities.archive import Archive
+from activities.day import Days
 from activities.processes import Processes
 from activities.quarantine import Quarantine
 from activities.rollup import Rollup
@@ -28,4 +29,5 @@ def steps(
         verify.scrub_lake,
         verify.make_again,
         Quarantine(places).replay_quarantine,
+        Days(places, addresses).look,
     ]
