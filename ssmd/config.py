@@ -21,6 +21,7 @@ from ssmd import __version__, durable
 from ssmd.errors import Permanent
 
 DATA_FORMAT = 1
+SIMULATOR = "simulator"  # the endpoint that every feed has: its venue, played on this machine
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 
 
@@ -44,6 +45,7 @@ class Limits(_Model):
     symbols_per_subscription: int = 256
     frame_bytes: int = 4 << 20
     connection_seconds: float | None = None  # when a connection is old: a second one takes over before it ends
+    rest_per_second: float = Field(5.0, gt=0)  # requests of the batch side to its REST services, from one machine
 
 
 class FeedVersion(_Model):
@@ -114,7 +116,7 @@ class EnvironmentFeed(_Model):
     """How this environment runs a feed."""
 
     feed: Name
-    endpoint: str  # `simulator`, or a name in the feed's endpoints
+    endpoint: str  # SIMULATOR, or a name in the feed's endpoints
     symbols: Symbols = Symbols()
     channels: list[str] = []  # empty: all of the feed's
     key: KeyReference | None = None
@@ -218,10 +220,22 @@ class Environment(_Model):
         return self
 
     def feed(self, name: str) -> EnvironmentFeed:
+        """How this environment runs a feed. Where all feeds are simulated, any other is as well, if asked for."""
         for f in self.feeds:
             if f.feed == name:
                 return f
+        if all(f.endpoint == SIMULATOR for f in self.feeds):
+            return _simulated(load_feed(name))
         raise Permanent(f"environment {self.name} has no feed {name!r}: it has {', '.join(f.feed for f in self.feeds)}")
+
+
+def _simulated(feed: Feed) -> EnvironmentFeed:
+    """A feed against its simulator; a key is made by the first `ssmd up` that needs it."""
+    key = None
+    if feed.at(date.today()).signed:
+        files = f"file:{{data}}/keys/{feed.name}"
+        key = KeyReference(id=f"{files}.id", secret=f"{files}.pem")
+    return EnvironmentFeed(feed=feed.name, endpoint=SIMULATOR, key=key)
 
 
 # ------------------------------------------------------------------------------------------------------- loading
@@ -350,8 +364,10 @@ class Places:
         self.keys = data / "keys"
         self.run = data / "run"
 
-    def check(self) -> None:
-        """Raise Permanent if a newer ssmd wrote this folder, or if it is no ssmd data folder."""
+    def check(self, environment: str | None = None) -> None:
+        """Raise Permanent if a newer ssmd wrote this folder, if it is no ssmd data folder, or if it is another
+        environment's: what that journalled goes to its own subjects, and simulated frames must never stand beside
+        real ones."""
         mark = self.data / "ssmd.json"
         if not mark.exists():
             return
@@ -365,10 +381,15 @@ class Places:
                 f"{self.data} was written by ssmd {found.get('software', '?')} (format {written}); "
                 f"this is ssmd {__version__} (format {DATA_FORMAT}): upgrade ssmd or name another folder with --data"
             )
+        if environment is not None and found.get("environment", environment) != environment:
+            raise Permanent(
+                f"{self.data} is the data folder of environment {found['environment']}: "
+                f"name another folder for {environment} with --data"
+            )
 
-    def create(self) -> None:
-        """Check, then make the folders and the format mark."""
-        self.check()
+    def create(self, environment: str | None = None) -> None:
+        """Check, then make the folders and the mark that says whose they are."""
+        self.check(environment)
         for folder in (
             self.journal,
             self.archive,
@@ -382,7 +403,10 @@ class Places:
             durable.make_folder(folder)
         mark = self.data / "ssmd.json"
         if not mark.exists():
-            durable.replace(mark, msgspec.json.encode({"format": DATA_FORMAT, "software": __version__}) + b"\n")
+            says = {"format": DATA_FORMAT, "software": __version__}
+            if environment is not None:
+                says["environment"] = environment
+            durable.replace(mark, msgspec.json.encode(says) + b"\n")
 
 
 class FeedAddress(msgspec.Struct, frozen=True):

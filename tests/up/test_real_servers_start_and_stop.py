@@ -27,7 +27,7 @@ def only_servers(run: wanted.Wanted, chosen: Mapping[str, Chosen], _: Mapping[st
 def local_run(data: Path) -> wanted.Wanted:
     environment = config.load_environment("local").model_copy(update={"feeds": config.load_environment("local").feeds})
     source = wanted.Source(config.load_feed("kalshi"), environment.feed("kalshi"))
-    return wanted.Wanted(data, environment, (source,), None, None, "1", "now", False, {}, None)
+    return wanted.Wanted(data, environment, (source,), None, (), "1", "now", False, {}, None)
 
 
 async def test_both_are_ready_in_seconds_and_gone_within_ten(tmp_path: Path) -> None:
