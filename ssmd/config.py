@@ -179,6 +179,49 @@ class RollingUp(_Model):
     memory_bytes: int = Field(512 << 20, ge=32 << 20)
 
 
+class Webhook(_Model):
+    """Takes a report as JSON by POST; its address is often a secret, so it is a reference."""
+
+    url: Reference
+
+
+class Ntfy(_Model):
+    """An ntfy server; whoever knows the topic may read it, so it is a reference."""
+
+    server: str = Field("https://ntfy.sh", pattern=r"^https?://.+")
+    topic: Reference
+    token: Reference | None = None
+
+
+class Mail(_Model):
+    """An SMTP server, and who writes to whom."""
+
+    server: str
+    port: int = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    ca: Reference | None = None  # PEM, where the system does not trust the server's certificate
+    user: Reference | None = None
+    password: Reference | None = None
+    sender: str = Field(pattern=r".+@.+")
+    to: list[Annotated[str, Field(pattern=r".+@.+")]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _no_password_in_the_clear(self) -> "Mail":
+        if (self.user is None) != (self.password is None):
+            raise ValueError("a user needs a password, and a password its user: give both or neither")
+        if self.password is not None and self.security == "none":
+            raise ValueError("a password does not go over an open connection: set security to starttls or tls")
+        return self
+
+
+class Reports(_Model):
+    """Where the daily report goes; nowhere, unless named."""
+
+    webhook: Webhook | None = None
+    ntfy: Ntfy | None = None
+    mail: Mail | None = None
+
+
 Overlap = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"]
 
 
@@ -210,6 +253,7 @@ class Environment(_Model):
     journalling: Journalling = Journalling()
     archiving: Archiving = Archiving()
     rolling_up: RollingUp = RollingUp()
+    reports: Reports = Reports()
     schedules: dict[Name, Schedule | None] = {}  # by name, over the defaults; null leaves a default out
     feeds: list[EnvironmentFeed] = Field(min_length=1)
 

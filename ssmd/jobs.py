@@ -312,6 +312,70 @@ class ForceDay:
     reason: str
 
 
+# ------------------------------------------------------------------------------------------------------ the report
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report on a UTC day (YYYY-MM-DD) of a worker's environment; `deliver` sends it where the environment says."""
+
+    date: str
+    deliver: bool = True
+
+    @property
+    def report_id(self) -> str:
+        return f"report/{self.date}" + ("" if self.deliver else "/look")
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """Whose report it is: the environment, its feeds, and where it goes (`webhook`, `ntfy`, `mail`)."""
+
+    environment: str
+    feeds: list[str]
+    targets: list[str]
+
+
+@dataclass(frozen=True)
+class FeedHealth:
+    """A feed's day in figures, each part's mark from 0 to 1 (those that could be had), and their score from 0 to 100.
+
+    `covered` is the mean share of the day over all instruments, `affected` how many a gap concerns that is not
+    repaired, `frames_usual` the median of the week before, lags are from the venue's time to ours.
+    """
+
+    feed: str
+    date: str
+    score: float
+    marks: dict[str, float] = field(default_factory=dict)
+    instruments: int = 0
+    covered: float | None = None
+    affected: int = 0
+    gaps: int = 0
+    gap_seconds: float = 0.0
+    frames: int = 0
+    frames_usual: int | None = None
+    quarantined: int = 0
+    lag_ms_p50: float | None = None
+    lag_ms_p99: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A report: its environment's day, feed by feed, worst first, and where it was delivered."""
+
+    environment: str
+    date: str
+    feeds: list[FeedHealth]
+    delivered: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        scores = ", ".join(f"{health.feed} {health.score:.1f}" for health in self.feeds) or "no feeds"
+        return f"ssmd {self.environment} {self.date}: {scores}"
+
+
 _RELATIVE = re.compile(r"yesterday|today(?:-([0-9]{1,5}))?")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.daily_report import DailyReport
 from workflows.replay_quarantine import ReplayQuarantine
 from workflows.rollup_day import RollupDay
 from workflows.trading_day import TradingDay
@@ -16,6 +17,7 @@ WORKFLOWS: list[type] = [
     VerifyArchive,
     ReplayQuarantine,
     TradingDay,
+    DailyReport,
 ]
 
 

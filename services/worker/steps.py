@@ -7,6 +7,7 @@ from activities.archive import Archive
 from activities.day import Days
 from activities.processes import Processes
 from activities.quarantine import Quarantine
+from activities.report import Reports
 from activities.rollup import Rollup
 from activities.verify import Verify
 from ssmd import config
@@ -19,6 +20,7 @@ def steps(
     archive = Archive(places, addresses.environment, addresses.nats)
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
+    reports = Reports(places, addresses.environment, processes)
     return [
         archive.await_seal,
         archive.verify,
@@ -30,4 +32,7 @@ def steps(
         verify.make_again,
         Quarantine(places).replay_quarantine,
         Days(places, addresses).look,
+        reports.reporting,
+        reports.measure,
+        reports.deliver,
     ]

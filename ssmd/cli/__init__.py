@@ -16,7 +16,7 @@ EXIT_INTERRUPTED = 130
 def build() -> typer.Typer:
     """All commands. Each imports what it needs when it runs: `ssmd --help` takes 0.1 s, DuckDB alone 0.2."""
     # Not at the top: they import this package's neighbours.
-    from ssmd.cli import coverage, data, day, gaps, quarantine, query, rollup, schedule, tail, up, verify  # noqa: PLC0415
+    from ssmd.cli import coverage, data, day, gaps, quarantine, query, report, rollup, schedule, tail, up, verify  # noqa: PLC0415
 
     app = typer.Typer(
         name="ssmd",
@@ -39,6 +39,7 @@ def build() -> typer.Typer:
     app.command()(verify.verify)
     app.add_typer(schedule.app, name="schedule")
     app.add_typer(day.app, name="day")
+    app.command()(report.report)
     app.command()(version)
     return app
 
