@@ -42,7 +42,7 @@ class Mirror(config.Places):
         self._objects = functools.lru_cache(maxsize=32)(self._load)
         self._refresh()
 
-    def check(self) -> None:
+    def check(self, environment: str | None = None) -> None:
         """There is no mark to check: the records' own format was."""
 
     def where(self, path: Path) -> str:

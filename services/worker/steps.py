@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from activities.archive import Archive
+from activities.day import Days
 from activities.processes import Processes
 from activities.quarantine import Quarantine
+from activities.report import Reports
 from activities.rollup import Rollup
 from activities.storage import Storage
 from activities.verify import Verify
@@ -20,6 +22,7 @@ def steps(
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
     storage = Storage(places, config.load_environment(addresses.environment), addresses.storage)
+    reports = Reports(places, addresses.environment, processes)
     return [
         archive.await_seal,
         archive.verify,
@@ -33,4 +36,8 @@ def steps(
         storage.probe_store,
         storage.await_rollup,
         storage.store_day,
+        Days(places, addresses).look,
+        reports.reporting,
+        reports.measure,
+        reports.deliver,
     ]
