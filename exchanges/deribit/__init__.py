@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
-from exchanges.deribit import events, rest, signing
+from exchanges.deribit import events, listing, rest, signing
 from exchanges.deribit.adapter import DeribitAdapter
-from exchanges.port import Instruments, Request, Simulation, Simulator, Subscription, Venue
+from exchanges.port import Instruments, Listing, Request, Simulation, Simulator, Subscription, Venue
 from ssmd.errors import SsmdError
 
 
 class Deribit:
     """The venue as the services see it."""
+
+    listing: Listing = listing
 
     def adapter(self, subscription: Subscription) -> DeribitAdapter:
         return DeribitAdapter(subscription)

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
-from exchanges.kalshi import events, rest, signing
+from exchanges.kalshi import events, listing, rest, signing
 from exchanges.kalshi.adapter import KalshiAdapter
-from exchanges.port import Instruments, Request, Simulation, Simulator, Subscription, Venue
+from exchanges.port import Instruments, Listing, Request, Simulation, Simulator, Subscription, Venue
 from ssmd.errors import SsmdError
 
 
 class Kalshi:
     """The venue as the services see it."""
+
+    listing: Listing = listing
 
     def adapter(self, subscription: Subscription) -> KalshiAdapter:
         return KalshiAdapter(subscription)

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
-from exchanges.kraken import events, rest, signing
+from exchanges.kraken import events, listing, rest, signing
 from exchanges.kraken.adapter import KrakenAdapter
-from exchanges.port import Instruments, Request, Simulation, Simulator, Subscription, Venue
+from exchanges.port import Instruments, Listing, Request, Simulation, Simulator, Subscription, Venue
 from ssmd.errors import SsmdError
 
 
 class Kraken:
     """The venue as the services see it."""
+
+    listing: Listing = listing
 
     def adapter(self, subscription: Subscription) -> KrakenAdapter:
         return KrakenAdapter(subscription)

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 
 from exchanges.kraken.events import Grammar
-from exchanges.kraken_futures import events, rest, signing
+from exchanges.kraken_futures import events, listing, rest, signing
 from exchanges.kraken_futures.adapter import KrakenFuturesAdapter
-from exchanges.port import Instruments, Request, Simulation, Simulator, Subscription, Venue
+from exchanges.port import Instruments, Listing, Request, Simulation, Simulator, Subscription, Venue
 from ssmd.errors import SsmdError
 
 
 class KrakenFutures:
     """The venue as the services see it."""
+
+    listing: Listing = listing
 
     def adapter(self, subscription: Subscription) -> KrakenFuturesAdapter:
         return KrakenFuturesAdapter(subscription)

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
-from exchanges.polymarket import events, rest, signing
+from exchanges.polymarket import events, listing, rest, signing
 from exchanges.polymarket.adapter import PolymarketAdapter
-from exchanges.port import Instruments, Request, Simulation, Simulator, Subscription, Venue
+from exchanges.port import Instruments, Listing, Request, Simulation, Simulator, Subscription, Venue
 from ssmd.errors import SsmdError
 
 
 class Polymarket:
     """The venue as the services see it. Symbols are token ids: texts of up to 78 digits."""
+
+    listing: Listing = listing
 
     def adapter(self, subscription: Subscription) -> PolymarketAdapter:
         return PolymarketAdapter(subscription)

@@ -208,7 +208,9 @@ class PolymarketSimulator:
             (
                 m
                 for m in self.exchange.markets.values()
-                if m.number > after and query.get("closed", str(m.closed).lower()) == str(m.closed).lower()
+                if m.number > after
+                and query.get("closed", str(m.closed).lower()) == str(m.closed).lower()
+                and ("clob_token_ids" not in query or query["clob_token_ids"] in m.tokens)
             ),
             key=lambda m: m.number,
         )
