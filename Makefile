@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+# Tests that start no platform and wait for no clock: two at a time.
+SIDE_BY_SIDE := $(addprefix tests/,activities cli exchanges lake replay ssmd)
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
@@ -32,7 +34,10 @@ check: install ## style, types, import rules
 
 .PHONY: test
 test: check ## check, then every test against the real servers
-	$(BIN)/pytest
+	status=0; \
+	$(BIN)/pytest -n 2 --dist loadfile $(SIDE_BY_SIDE) || status=1; \
+	$(BIN)/pytest $(addprefix --ignore=,$(SIDE_BY_SIDE)) || status=1; \
+	exit $$status
 
 .PHONY: chaos
 chaos: install ## every fault against the real parts, 20 minutes; writes RELIABILITY.md

@@ -41,6 +41,7 @@ class Limits(_Model):
     symbols_per_subscription: int = 256
     frame_bytes: int = 4 << 20
     connection_seconds: float | None = None  # when a connection is old: a second one takes over before it ends
+    rest_per_second: float = Field(5.0, gt=0)  # requests of the batch side to its REST services, from one machine
 
 
 class FeedVersion(_Model):

@@ -240,7 +240,7 @@ class DeribitAdapter:
         if data.prev_change_id == last:
             stream.last = data.change_id
             return stream.route
-        if data.change_id <= last:
+        if data.change_id == last:  # the same amounts at the same prices
             return self._late(stream.route, stream.channel, f"change_id {data.change_id}", last)
         evidence = f"{stream.channel}: prev_change_id {data.prev_change_id} after change_id {last}"
         return _with(stream.route, *self._break(stream, evidence))

@@ -445,7 +445,7 @@ def test_a_break_is_of_that_book_alone_and_ends_with_its_next_snapshot() -> None
     assert adapter.tick(SECOND) is None and adapter.tick(100 * SECOND) is not None  # nothing but the heartbeat
 
 
-def test_a_change_sent_twice_or_late_is_told_once_a_tick_and_breaks_nothing() -> None:
+def test_a_change_sent_twice_is_told_once_a_tick_and_breaks_nothing() -> None:
     adapter = _live("A")
     adapter.received(_change(10, 15), 0)
     told = adapter.received(_change(10, 15), 0)
@@ -455,7 +455,13 @@ def test_a_change_sent_twice_or_late_is_told_once_a_tick_and_breaks_nothing() ->
     assert adapter.received(_change(10, 15), 0).notices == ()
     assert adapter.received(_change(15, 16), 0).notices == ()
     adapter.tick(SECOND)
-    assert _kinds(adapter.received(_change(10, 12), 0)) == ["warning"]
+    assert _kinds(adapter.received(_change(15, 16), 0)) == ["warning"]
+
+
+def test_a_late_change_puts_old_amounts_into_a_book_so_it_is_a_gap() -> None:
+    adapter = _live("A")
+    adapter.received(_change(10, 15), 0)
+    assert _kinds(adapter.received(_change(10, 12), 0)) == ["break"]
 
 
 def test_many_books_that_break_together_are_left_and_joined_in_few_calls() -> None:
