@@ -395,6 +395,7 @@ class Simulation:
     seed: int = 0
     markets: int = 12
     frames_per_second: float = 200.0
+    turnover_seconds: float | None = None  # so often a market goes and another comes; None: the simulator's own choice
 
 
 # ------------------------------------------------------------------------------------------------------ venue

@@ -79,7 +79,7 @@ INSTRUMENTS = Table(
 )
 FEES = Table(
     "fees",
-    ("symbol", "of", "volume"),
+    ("symbol", "of", "volume", "since"),
     pa.schema(
         [
             *_COMMON,
@@ -88,7 +88,7 @@ FEES = Table(
             ("maker", _DECIMAL),
             ("taker", _DECIMAL),
             ("basis", pa.string()),
-            ("since", pa.int64()),  # ns, when the venue says that it began
+            ("since", pa.int64()),  # ns, when the venue says that it begins or began
             *_TAIL,
         ]
     ),
@@ -125,6 +125,7 @@ class Manifest(msgspec.Struct, frozen=True):
     synced_ns: int = 0
     whole_ns: int = 0  # the last time that everything was read
     full_ns: int = 0  # and with all that is not open any more
+    announced: int = 0  # revisions up to this one were published as changes
     merged: list[Merged] = []
     format: int = FORMAT
     software: str = ""
@@ -134,11 +135,12 @@ Key = tuple[Any, ...]
 
 
 class Known(NamedTuple):
-    """The latest version of a key, as far as a sync needs it."""
+    """The latest version of a key, as far as a sync needs it; `also` are the columns that were asked for."""
 
     digest: str
     valid_from: int
     change: str
+    also: tuple[Any, ...] = ()
 
 
 def folder(table: Table, feed: str) -> Path:
@@ -171,14 +173,16 @@ def digest(described: object) -> str:
     return hashlib.sha256(msgspec.json.encode(described, order="sorted")).hexdigest()[:16]
 
 
-def known(lake: Path, table: Table, manifest: Manifest) -> dict[Key, Known]:
+def known(lake: Path, table: Table, manifest: Manifest, also: Sequence[str] = ()) -> dict[Key, Known]:
     """The latest version of every key, also of what is listed no more."""
-    columns = [*table.key, "digest", "valid_from", "change"]
+    columns = [*table.key, "digest", "valid_from", "change", *also]
+    width = len(table.key)
     found: dict[Key, Known] = {}
     for file in manifest.files:
         rows = _read(lake, file, columns).to_pydict()
-        for *key, told, since, change in zip(*(rows[c] for c in columns), strict=True):
-            found[tuple(key)] = Known(told, since, change)
+        for values in zip(*(rows[c] for c in columns), strict=True):
+            told, since, change, *more = values[width:]
+            found[values[:width]] = Known(told, since, change, tuple(more))
     return found
 
 
@@ -244,6 +248,12 @@ def publish(
     for one in old:
         durable.remove(lake / one.path)
     return after
+
+
+def announced(lake: Path, table: Table, manifest: Manifest, revision: int) -> None:
+    """Remember that the changes up to a revision were published; who says so holds the folder's lock."""
+    after = msgspec.structs.replace(manifest, announced=revision)
+    durable.replace(lake / folder(table, manifest.feed) / "manifest.json", checked_json.encode(after, indent=1))
 
 
 def lock(lake: Path, table: Table, feed: str, owner: str) -> durable.Lock:

@@ -4,9 +4,11 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from workflows.replay_quarantine import ReplayQuarantine
 from workflows.rollup_day import RollupDay
+from workflows.sync_fees import SyncFees
+from workflows.sync_secmaster import SyncSecmaster
 from workflows.verify_archive import VerifyArchive
 
-WORKFLOWS: list[type] = [RollupDay, VerifyArchive, ReplayQuarantine]
+WORKFLOWS: list[type] = [RollupDay, VerifyArchive, ReplayQuarantine, SyncSecmaster, SyncFees]
 
 
 def runner() -> SandboxedWorkflowRunner:

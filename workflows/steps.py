@@ -57,3 +57,9 @@ def label(day: jobs.Day | jobs.Scrub | jobs.Quarantined) -> None:
     """Make the workflow findable by feed and date."""
     if workflow.in_workflow():
         workflow.upsert_search_attributes([FEED.value_set(day.feed), TRADING_DATE.value_set(day.date)])
+
+
+def label_feed(feed: str) -> None:
+    """Make a workflow that is of no day findable by its feed."""
+    if workflow.in_workflow():
+        workflow.upsert_search_attributes([FEED.value_set(feed)])

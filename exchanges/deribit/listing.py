@@ -41,6 +41,10 @@ def instruments_of(record: dict[str, object]) -> list[Instrument]:
     What was delivered, and at what price, is told by another request of the venue's: settlement values stay None.
     """
     venues_kind, base = name(record, "kind"), name(record, "base_currency")
+    # What the venue calls the currency of a listing: what profits are paid in.
+    currency = text(record, "settlement_currency") or (
+        name(record, "quote_currency") if venues_kind == "spot" else base
+    )
     perpetual = record.get("settlement_period") == "perpetual"
     state = text(record, "state")
     status = _STATUS.get(state, "paused") if state is not None else "open"
@@ -54,7 +58,7 @@ def instruments_of(record: dict[str, object]) -> list[Instrument]:
             symbol=name(record, "instrument_name"),
             status=status,
             kind="perpetual" if perpetual else _KINDS.get(venues_kind, "other"),
-            series=(base, f"{venues_kind}.{base}"),
+            series=(currency, f"{venues_kind}.{currency}"),
             base=base,
             quote=text(record, "quote_currency"),
             event=text(record, "price_index"),

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from activities.archive import Archive
+from activities.fees import Fees
 from activities.processes import Processes
 from activities.quarantine import Quarantine
 from activities.rollup import Rollup
+from activities.secmaster import Secmaster
 from activities.verify import Verify
 from ssmd import config
 
@@ -18,6 +20,7 @@ def steps(
     archive = Archive(places, addresses.environment, addresses.nats)
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
+    secmaster = Secmaster(places, addresses)
     return [
         archive.await_seal,
         archive.verify,
@@ -28,4 +31,7 @@ def steps(
         verify.scrub_lake,
         verify.make_again,
         Quarantine(places).replay_quarantine,
+        secmaster.sync_instruments,
+        secmaster.announce_changes,
+        Fees(places, addresses).sync_fees,
     ]
