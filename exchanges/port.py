@@ -54,6 +54,11 @@ class Received(NamedTuple):
 class Adapter(Protocol):
     """The client's grammar on one connection: made anew for each, fed frames in order."""
 
+    @property
+    def brings_all(self) -> bool:
+        """Whether it carries a channel that also brings data of instruments which are not on its list."""
+        ...
+
     def opened(self) -> Sequence[bytes]:
         """Text frames to send once the WebSocket is up: the subscriptions."""
         ...
@@ -406,13 +411,17 @@ class Subscription:
     """What one connection shall carry: the venue's channel names and the instruments (empty: all).
 
     With `firehose`, channels that can be had for every instrument at once are, so that nothing of an instrument
-    is missed before it was listed; only channels that need a list get `symbols`.
+    is missed before it was listed; only channels that need a list get `symbols`. With `general` false another
+    connection carries the channels of no list, those of the firehose included: this one is for `symbols` alone.
+    `share` is the part that this connection may take of what the venue allows an address, in REST requests say.
     """
 
     channels: tuple[str, ...]
     symbols: tuple[str, ...]
     symbols_per_subscription_max: int = 256
     firehose: bool = True
+    general: bool = True
+    share: float = 1.0
 
 
 class Venue(Protocol):

@@ -18,6 +18,7 @@ from ssmd import __version__, durable
 from ssmd.errors import Permanent
 
 DATA_FORMAT = 1
+SIMULATOR = "simulator"  # the endpoint that every feed has: its venue, played on this machine
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 
 
@@ -39,9 +40,20 @@ class Limits(_Model):
     """What a venue allows, or what we keep to where it does not say."""
 
     symbols_per_subscription: int = 256
+    symbols_per_connection: int | None = Field(None, ge=1)
+    subscriptions_per_connection: int | None = Field(None, ge=1)  # one for each symbol and channel
+    connections: int = Field(100, ge=1)  # at once; what they have no room for is a row of the gap ledger
+    connects_per_minute: float | None = Field(None, gt=0)  # attempts of one process
     frame_bytes: int = 4 << 20
     connection_seconds: float | None = None  # when a connection is old: a second one takes over before it ends
     rest_per_second: float = Field(5.0, gt=0)  # requests of the batch side to its REST services, from one machine
+
+    def symbols_max(self, channels: int) -> int | None:
+        """How many symbols one connection carries on so many channels, each of which may be one of no list, too."""
+        if self.subscriptions_per_connection is None:
+            return self.symbols_per_connection
+        room = max(1, (self.subscriptions_per_connection - channels) // max(1, channels))
+        return min(room, self.symbols_per_connection or room)
 
 
 class FeedVersion(_Model):
@@ -109,7 +121,7 @@ class EnvironmentFeed(_Model):
     """How this environment runs a feed."""
 
     feed: Name
-    endpoint: str  # `simulator`, or a name in the feed's endpoints
+    endpoint: str  # SIMULATOR, or a name in the feed's endpoints
     symbols: Symbols = Symbols()
     channels: list[str] = []  # empty: all of the feed's
     key: KeyReference | None = None
@@ -144,6 +156,41 @@ class RollingUp(_Model):
     memory_bytes: int = Field(512 << 20, ge=32 << 20)
 
 
+class Storage(_Model):
+    """Where finished days are published: a folder, or `s3://bucket/prefix`.
+
+    `server: local` has `ssmd up` start an S3 server of its own; another one that is not AWS's is at `endpoint_url`.
+    Without a `key` the credentials are found as the AWS tools find theirs.
+    """
+
+    url: str = Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|[^:?#]+)$")
+    server: Literal["local", "remote"] = "remote"
+    endpoint_url: str | None = Field(None, pattern=r"^https?://[^/]+$")
+    region: str | None = None
+    key: KeyReference | None = None
+    parallel: int = Field(8, ge=1, le=64)  # requests at once; a file is read as it is sent, so little memory each
+    read_back: Literal["download", "checksum"] = "download"  # how a new object is compared with what was sent
+
+    @property
+    def is_s3(self) -> bool:
+        return self.url.startswith("s3://")
+
+    def covers(self, url: str) -> bool:
+        """Whether an address is this storage."""
+        return self.url.rstrip("/") == url.rstrip("/")
+
+
+class Retention(_Model):
+    """For how many days what is published and verified stays here too; nothing named: for ever.
+
+    The archiver may still need a day's files two days after its end.
+    """
+
+    journal_days: int | None = Field(None, ge=3)
+    archive_days: int | None = Field(None, ge=3)
+    lake_days: int | None = Field(None, ge=1)
+
+
 class Environment(_Model):
     """What runs where: `local` runs everything here against simulators."""
 
@@ -154,13 +201,27 @@ class Environment(_Model):
     journalling: Journalling = Journalling()
     archiving: Archiving = Archiving()
     rolling_up: RollingUp = RollingUp()
+    storage: Storage | None = None
+    retention: Retention = Retention()
     feeds: list[EnvironmentFeed] = Field(min_length=1)
 
     def feed(self, name: str) -> EnvironmentFeed:
+        """How this environment runs a feed. Where all feeds are simulated, any other is as well, if asked for."""
         for f in self.feeds:
             if f.feed == name:
                 return f
+        if all(f.endpoint == SIMULATOR for f in self.feeds):
+            return _simulated(load_feed(name))
         raise Permanent(f"environment {self.name} has no feed {name!r}: it has {', '.join(f.feed for f in self.feeds)}")
+
+
+def _simulated(feed: Feed) -> EnvironmentFeed:
+    """A feed against its simulator; a key is made by the first `ssmd up` that needs it."""
+    key = None
+    if feed.at(date.today()).signed:
+        files = f"file:{{data}}/keys/{feed.name}"
+        key = KeyReference(id=f"{files}.id", secret=f"{files}.pem")
+    return EnvironmentFeed(feed=feed.name, endpoint=SIMULATOR, key=key)
 
 
 # ------------------------------------------------------------------------------------------------------- loading
@@ -251,8 +312,10 @@ class Places:
         self.keys = data / "keys"
         self.run = data / "run"
 
-    def check(self) -> None:
-        """Raise Permanent if a newer ssmd wrote this folder, or if it is no ssmd data folder."""
+    def check(self, environment: str | None = None) -> None:
+        """Raise Permanent if a newer ssmd wrote this folder, if it is no ssmd data folder, or if it is another
+        environment's: what that journalled goes to its own subjects, and simulated frames must never stand beside
+        real ones."""
         mark = self.data / "ssmd.json"
         if not mark.exists():
             return
@@ -266,10 +329,15 @@ class Places:
                 f"{self.data} was written by ssmd {found.get('software', '?')} (format {written}); "
                 f"this is ssmd {__version__} (format {DATA_FORMAT}): upgrade ssmd or name another folder with --data"
             )
+        if environment is not None and found.get("environment", environment) != environment:
+            raise Permanent(
+                f"{self.data} is the data folder of environment {found['environment']}: "
+                f"name another folder for {environment} with --data"
+            )
 
-    def create(self) -> None:
-        """Check, then make the folders and the format mark."""
-        self.check()
+    def create(self, environment: str | None = None) -> None:
+        """Check, then make the folders and the mark that says whose they are."""
+        self.check(environment)
         for folder in (
             self.journal,
             self.archive,
@@ -283,7 +351,10 @@ class Places:
             durable.make_folder(folder)
         mark = self.data / "ssmd.json"
         if not mark.exists():
-            durable.replace(mark, msgspec.json.encode({"format": DATA_FORMAT, "software": __version__}) + b"\n")
+            says = {"format": DATA_FORMAT, "software": __version__}
+            if environment is not None:
+                says["environment"] = environment
+            durable.replace(mark, msgspec.json.encode(says) + b"\n")
 
 
 class FeedAddress(msgspec.Struct, frozen=True):
@@ -303,6 +374,7 @@ class Addresses(msgspec.Struct, frozen=True):
     feeds: dict[str, FeedAddress]  # simulated ones only; others come from the feed's endpoints
     telemetry: dict[str, str]  # service -> http://host:port
     supervisor: int = 0  # its process id
+    storage: str = ""  # the endpoint of the S3 server that it started
 
 
 def addresses_path(data: Path) -> Path:

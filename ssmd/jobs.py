@@ -246,6 +246,31 @@ class Synced:
 
 
 @dataclass(frozen=True)
+class Publication:
+    """A feed's UTC day (YYYY-MM-DD), to go to object storage once it is rolled up."""
+
+    feed: str
+    date: str
+
+    @property
+    def publish_id(self) -> str:
+        return f"publish/{self.feed}/{self.date}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published day: where, of which revision, how many objects (`new`: not there before) and their bytes."""
+
+    feed: str
+    date: str
+    store: str
+    revision: int
+    objects: int
+    new: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a job or a step is: `done` of `total` (0: not countable) while `doing` it."""
 

@@ -37,6 +37,8 @@ here: ContextVar[Doer] = ContextVar("here")
 
 
 @overload
+async def do(step: Callable[[Any], R], /, *, within: timedelta) -> R: ...
+@overload
 async def do(step: Callable[[Any, A], R], first: A, /, *, within: timedelta) -> R: ...
 @overload
 async def do(step: Callable[[Any, A, B], R], first: A, second: B, /, *, within: timedelta) -> R: ...
@@ -53,7 +55,7 @@ async def do(step: Callable[..., Any], /, *arguments: Any, within: timedelta) ->
     )
 
 
-def label(day: jobs.Day | jobs.Scrub | jobs.Quarantined) -> None:
+def label(day: jobs.Day | jobs.Scrub | jobs.Quarantined | jobs.Publication) -> None:
     """Make the workflow findable by feed and date."""
     if workflow.in_workflow():
         workflow.upsert_search_attributes([FEED.value_set(day.feed), TRADING_DATE.value_set(day.date)])

@@ -1,4 +1,4 @@
-"""python -m services.simulator --data DIR --feed NAME --listen PORT [--replay FILE]"""
+"""python -m services.simulator --data DIR --feed NAME --listen PORT [--replay FILE ...]"""
 
 import argparse
 import asyncio
@@ -29,7 +29,7 @@ def main() -> None:
     async def run(stop: asyncio.Event) -> None:
         feed = config.load_feed(args.feed)
         log = configure_logging(service="simulator", feed=feed.name)
-        if args.clock == "recorded" and args.replay is None:
+        if args.clock == "recorded" and not args.replay:
             raise Permanent("--clock recorded needs a recording: name one with --replay")
         simulator = _simulator(args, feed.venue)
         truth = None if args.truth is None else Appender(args.truth)
@@ -42,7 +42,7 @@ def main() -> None:
         telemetry.status = lambda: {"venue": feed.venue, "listen": listen, **server.status()}
         telemetry.gauges("ssmd_simulator", server.figures)
         await telemetry.serve("127.0.0.1", args.port)
-        log.info("listening", port=listen, replay=args.replay and str(args.replay), speed=str(args.speed))
+        log.info("listening", port=listen, replay=[str(path) for path in args.replay], speed=str(args.speed))
         try:
             await server.wait(stop)
         finally:
@@ -55,7 +55,13 @@ def main() -> None:
 def _options() -> argparse.ArgumentParser:
     parser = service.options("simulator", "Play a venue: WebSocket and REST on one port.")
     parser.add_argument("--listen", type=int, default=0, help="the venue's port (0: any free one)")
-    parser.add_argument("--replay", type=Path, help="a recording to replay; without one the markets are made up")
+    parser.add_argument(
+        "--replay",
+        type=Path,
+        action="append",
+        default=[],
+        help="a recording to replay, repeated for those that follow; without one the markets are made up",
+    )
     parser.add_argument("--speed", type=_speed, default=1.0, help="of the replay: a factor, or `max`")
     parser.add_argument("--clock", choices=["now", "recorded"], default="now", help="whose time frames get")
     parser.add_argument("--truth", type=Path, help="write every frame here before it is sent")
@@ -116,7 +122,7 @@ def _player(
     args: argparse.Namespace, simulator: Simulator, wall_ns: Callable[[], int]
 ) -> Callable[[Callable[[], list[Line]]], TapePlayer | MarketPlayer]:
     def player(lines: Callable[[], list[Line]]) -> TapePlayer | MarketPlayer:
-        if args.replay is None:
+        if not args.replay:
             return MarketPlayer(simulator, lines, wall_ns)
         tape = Tape(args.replay, simulator.record)
         speed = None if args.speed == math.inf else args.speed

@@ -1,8 +1,8 @@
-"""A recording on disk, read as a stream: nothing of it stays in memory."""
+"""A recording on disk, in one file or several, read as a stream: nothing of it stays in memory."""
 
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -27,10 +27,11 @@ class Contents:
 
 
 class Tape:
-    """Records with their places: the number of the line, from 0. Lines that are no market data have none."""
+    """Records with their places: the number of the line, from 0 on through all files. Lines that are no market data
+    have none."""
 
-    def __init__(self, path: Path, parse: Callable[[bytes], Record | None]) -> None:
-        self.path = path
+    def __init__(self, paths: Sequence[Path], parse: Callable[[bytes], Record | None]) -> None:
+        self._paths = paths
         self._parse = parse
 
     def contents(self) -> Contents:
@@ -43,28 +44,37 @@ class Tape:
             frames += 1
             last_ns = max(last_ns, record.ts_ns)
             instruments.add((record.channel, record.symbol))
-        if not frames:
-            raise Permanent(f"the recording {self.path} holds no market data: name another file")
         return Contents(frozenset(instruments), frames, first_ns, last_ns)
 
     def records(self) -> Iterator[tuple[int, Record]]:
         """All records from the start. Raises Permanent naming file and line."""
-        number = -1
-        try:
-            with self.path.open("rb") as raw, self._text(raw) as file:
-                while line := file.readline(LINE_BYTES_MAX):
-                    number += 1
-                    if len(line) >= LINE_BYTES_MAX:
-                        raise Permanent(f"{self.path}:{number + 1}: the line is longer than {LINE_BYTES_MAX} bytes")
-                    record = None if line.isspace() else self._parse(line)
-                    if record is not None:
-                        yield number, record
-        except Unparsable as e:
-            raise Permanent(f"{self.path}:{number + 1}: cannot be replayed, {e}") from e
-        except (OSError, EOFError, zlib.error) as e:
-            if number < 0 and isinstance(e, OSError) and e.errno is not None:
-                raise Permanent(f"cannot read the recording {self.path}: {e.strerror}") from e
-            raise Permanent(f"{self.path}:{number + 2}: the gzip data is damaged or cut off here ({e})") from e
+        place = -1
+        begun_ns: int | None = None  # when the file before began
+        for path in self._paths:
+            before, found = place, False
+            try:
+                with path.open("rb") as raw, self._text(raw) as file:
+                    while line := file.readline(LINE_BYTES_MAX):
+                        place += 1
+                        if len(line) >= LINE_BYTES_MAX:
+                            raise Permanent(f"{path}:{place - before}: the line is longer than {LINE_BYTES_MAX} bytes")
+                        record = None if line.isspace() else self._parse(line)
+                        if record is None:
+                            continue
+                        if not found:
+                            if begun_ns is not None and record.ts_ns < begun_ns:
+                                raise Permanent(f"the recording {path} begins before the one it follows: swap them")
+                            begun_ns, found = record.ts_ns, True
+                        yield place, record
+            except Unparsable as e:
+                raise Permanent(f"{path}:{place - before}: cannot be replayed, {e}") from e
+            except (OSError, EOFError, zlib.error) as e:
+                if place == before and isinstance(e, OSError) and e.errno is not None:
+                    raise Permanent(f"cannot read the recording {path}: {e.strerror}") from e
+                at = place - before + 1
+                raise Permanent(f"{path}:{at}: the gzip data is damaged or cut off here ({e})") from e
+            if not found:
+                raise Permanent(f"the recording {path} holds no market data: name another file")
 
     def _text(self, raw: BinaryIO) -> BinaryIO:
         compressed = raw.read(2) == _GZIP

@@ -9,6 +9,7 @@ from activities.processes import Processes
 from activities.quarantine import Quarantine
 from activities.rollup import Rollup
 from activities.secmaster import Secmaster
+from activities.storage import Storage
 from activities.verify import Verify
 from ssmd import config
 
@@ -20,6 +21,7 @@ def steps(
     archive = Archive(places, addresses.environment, addresses.nats)
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
+    storage = Storage(places, config.load_environment(addresses.environment), addresses.storage)
     secmaster = Secmaster(places, addresses)
     return [
         archive.await_seal,
@@ -31,6 +33,9 @@ def steps(
         verify.scrub_lake,
         verify.make_again,
         Quarantine(places).replay_quarantine,
+        storage.probe_store,
+        storage.await_rollup,
+        storage.store_day,
         secmaster.sync_instruments,
         secmaster.announce_changes,
         Fees(places, addresses).sync_fees,

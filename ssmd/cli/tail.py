@@ -39,6 +39,9 @@ def tail(
     addresses = service.addresses(data, None)
     environment = config.load_environment(addresses.environment)
     name = environment.feed(feed).feed
+    if f"connector-{name}" not in addresses.telemetry:
+        running = ", ".join(n.removeprefix("connector-") for n in addresses.telemetry if n.startswith("connector-"))
+        raise Permanent(f"feed {name} does not run here, only {running}: start it with `ssmd up --feed {name}`")
     token = subjects.token(symbol) if symbol else "*"
     wanted = [f"{subjects.prefix(environment.name, name)}.{channel or '*'}.{token}"]  # one, or their order is lost
     if symbol or channel not in {None, "status"}:

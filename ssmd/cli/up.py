@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 def up(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything that is kept.")] = Path("data"),
     feed: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A feed of the environment; repeatable (else: all).")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this feed; repeatable (else: the environment's)."),
     ] = None,
     env: Annotated[str, typer.Option(metavar="NAME", help="What to run, and where.")] = "local",
     seconds: Annotated[
         float | None, typer.Option("--for", metavar="SECONDS", help="Stop after so long (else: Ctrl-C).")
     ] = None,
     replay: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Let the simulator replay this recording (NDJSON, gzip).")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Replay this recording (NDJSON, gzip); repeatable, in order."),
     ] = None,
     speed: Annotated[str, typer.Option(metavar="N|max", help="Speed of the replay; 1 is as recorded.")] = "1",
     clock: Annotated[
@@ -43,7 +45,7 @@ def up(
         env=env,
         feeds=feed or [],
         seconds=seconds,
-        replay=replay,
+        replay=replay or [],
         speed=speed,
         clock=clock,
         once=once,

@@ -35,22 +35,27 @@ class Once:
         self._wanted = up.wanted
         self._summary = summary
         self._temporal = temporal
+        self._doing: dict[str, str] = {}  # per feed
+        self._proving = asyncio.Lock()  # one thread's work: two at once would only slow each other, and us
 
     async def run(self) -> None:
-        for source in self._wanted.sources:
-            tape = await self._all_received(source)
-            self._summary.feeds[source.name] = FeedSummary(tape=tape)
-        for source in self._wanted.sources:
-            await self._all_archived(source)
+        """Every feed by itself: the slowest of them is what a run waits for, not their sum."""
+        async with asyncio.TaskGroup() as feeds:
+            for source in self._wanted.sources:
+                feeds.create_task(self._to_the_end(source))
+
+    async def _to_the_end(self, source: Source) -> None:
+        told = FeedSummary(tape=await self._all_received(source))
+        self._summary.feeds[source.name] = told
+        await self._all_archived(source)
         client = self._watch.temporal
         if client is None:
             raise Permanent(f"Temporal at {self._temporal} does not answer: the days are archived but not rolled up")
-        for source in self._wanted.sources:
-            told = self._summary.feeds[source.name]
-            for date in self._changed_days(source):
-                told.days[date] = await self._roll_up(client, jobs.Day(source.name, date, seal=True))
-            if source.simulated:
-                self._watch.doing = f"proving that all of {source.name} is archived"
+        for date in self._changed_days(source):
+            told.days[date] = await self._roll_up(client, source, date)
+        if source.simulated:
+            self._tell(source, "proving that all is archived")
+            async with self._proving:
                 told.proof = await asyncio.to_thread(
                     proof.prove,
                     truth_path(self._up.places, source.name),
@@ -59,6 +64,19 @@ class Once:
                     source.name,
                     list(told.days),
                 )
+        self._tell(source, "done")
+
+    def _tell(self, source: Source, doing: str) -> None:
+        """Show what each feed is at, the same in one."""
+        self._doing[source.name] = doing
+        if len(self._wanted.sources) == 1:
+            self._watch.doing = doing
+            return
+        feeds: dict[str, list[str]] = {}
+        for name, what in self._doing.items():
+            feeds.setdefault(what, []).append(name)
+        alike = len(feeds) == 1
+        self._watch.doing = "; ".join(what if alike else f"{what}: {', '.join(names)}" for what, names in feeds.items())
 
     # ------------------------------------------------------------------------------------------------ receiving
 
@@ -66,14 +84,14 @@ class Once:
         """Until the recording (or the time) is over and the connector has ended well. How many frames the tape had."""
         process = self._watch.processes[f"connector-{source.name}"]
         tape = 0
-        if self._wanted.replay is None:
+        if not self._wanted.replay:
             assert self._wanted.seconds is not None, "checked at the door"
-            self._watch.doing = f"running for {self._wanted.seconds:g} s"
+            self._tell(source, f"running for {self._wanted.seconds:g} s")
             await asyncio.sleep(self._wanted.seconds)
         while True:
-            if self._wanted.replay is not None:
+            if self._wanted.replay:
                 tape = await self._tape_done(source)
-            self._watch.doing = f"waiting until {process.name} has published all it received"
+            self._tell(source, "waiting until all that was received is published")
             if await process.stop(DRAIN_SECONDS) == 0:
                 return tape
             await self._again(source, process)
@@ -89,7 +107,7 @@ class Once:
 
     async def _tape_done(self, source: Source) -> int:
         """Until the simulator has sent all of the recording, and the connector has read all that was sent."""
-        self._watch.doing = "replaying"
+        self._tell(source, "replaying")
         last_connected = time.monotonic()
         quiet: int | None = None  # how many frames it had received a round ago, if all were sent then
         while True:
@@ -118,7 +136,7 @@ class Once:
 
     async def _all_archived(self, source: Source) -> None:
         """Until nothing waits in the stream."""
-        self._watch.doing = f"archiving the rest of {source.name}"
+        self._tell(source, "archiving the rest")
         last: tuple[int, float] = (-1, time.monotonic())
         idle = 0
         while True:
@@ -144,7 +162,7 @@ class Once:
 
     # --------------------------------------------------------------------------------------------------- rollup
 
-    async def _roll_up(self, client: "Client", day: jobs.Day) -> jobs.RolledUp:
+    async def _roll_up(self, client: "Client", source: Source, date: str) -> jobs.RolledUp:
         """Run RollupDay to its end. One that an earlier run left unfinished is ended first: it sealed too early."""
         from datetime import timedelta  # noqa: PLC0415
 
@@ -152,7 +170,8 @@ class Once:
         from temporalio.common import WorkflowIDConflictPolicy  # noqa: PLC0415
         from temporalio.service import RPCError  # noqa: PLC0415
 
-        self._watch.doing = f"rolling up {day.feed} {day.date}"
+        day = jobs.Day(source.name, date, seal=True)
+        self._tell(source, f"rolling up {date}")
         try:
             handle = await client.start_workflow(
                 "RollupDay",

@@ -106,8 +106,10 @@ def _simulator_options(
         options += ["--key-id", key_id, "--public-key", str(public)]
     if wanted.seed is not None:
         options += ["--seed", str(wanted.seed)]
-    if wanted.bounded or wanted.replay is not None:
+    if wanted.bounded or wanted.replay:
         options += ["--truth", str(truth_path(places, source.name))]
-    if wanted.replay is not None:
-        options += ["--replay", str(wanted.replay), "--speed", wanted.speed, "--clock", wanted.clock]
+    for recording in wanted.replay:
+        options += ["--replay", str(recording)]
+    if wanted.replay:
+        options += ["--speed", wanted.speed, "--clock", wanted.clock]
     return options

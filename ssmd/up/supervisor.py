@@ -66,7 +66,7 @@ class Up:
 
     async def run(self) -> tuple[int, str, str]:
         """The exit code, what was done, and what is wrong with it (empty: nothing)."""
-        self.places.create()
+        self.places.create(self.wanted.environment.name)
         began = time.time()
         with durable.Lock(self.places.run, "ssmd up"), self._signals():
             chosen = ports.choose(usual_ports(self.wanted.environment, self.wanted.sources), self.wanted.ports)

@@ -19,7 +19,7 @@ from ssmd import config
 from ssmd.errors import Permanent
 from ssmd.up import ports, servers
 
-SIMULATOR = "simulator"
+SIMULATOR = config.SIMULATOR
 _LINE_BYTES_MAX = 8 << 20
 _GZIP = b"\x1f\x8b"
 
@@ -58,7 +58,7 @@ class Wanted:
     environment: config.Environment
     sources: tuple[Source, ...]
     seconds: float | None
-    replay: Path | None
+    replay: tuple[Path, ...]
     speed: str
     clock: Clock
     once: bool
@@ -81,7 +81,7 @@ def check(
     env: str,
     feeds: Sequence[str],
     seconds: float | None,
-    replay: Path | None,
+    replay: Sequence[Path],
     speed: str,
     clock: str,
     once: bool,
@@ -97,11 +97,11 @@ def check(
         raise Permanent(f"--clock {clock}: is neither `now` nor `recorded`: choose one of them")
     if seconds is not None and not (isfinite(seconds) and seconds > 0):
         raise Permanent(f"--for {seconds:g}: is not a positive number of seconds; leave it out to run until Ctrl-C")
-    if once and replay is None and seconds is None:
+    if once and not replay and seconds is None:
         raise Permanent("--once: needs an end: give a recording with --replay FILE, or a duration with --for SECONDS")
     _check_replay(replay, environment, sources, speed, clock)
     _check_folder(data)
-    config.Places(data).check()
+    config.Places(data).check(environment.name)
     _check_keys(environment, sources, data)
     if environment.servers == "local":
         servers.find_binary("nats-server")
@@ -114,7 +114,7 @@ def check(
         environment=environment,
         sources=sources,
         seconds=seconds,
-        replay=None if replay is None else replay.resolve(),
+        replay=tuple(path.resolve() for path in replay),
         speed=speed,
         clock="recorded" if clock == "recorded" else "now",
         once=once,
@@ -192,9 +192,9 @@ def _application(module: str) -> Any:
 
 
 def _check_replay(
-    replay: Path | None, environment: config.Environment, sources: Sequence[Source], speed: str, clock: str
+    replay: Sequence[Path], environment: config.Environment, sources: Sequence[Source], speed: str, clock: str
 ) -> None:
-    if replay is None:
+    if not replay:
         if speed != "1":
             raise Permanent(f"--speed {speed}: is the speed of a replay: give the recording too, with --replay FILE")
         if clock != "now":
@@ -203,15 +203,16 @@ def _check_replay(
     simulated = [s for s in sources if s.simulated]
     if not simulated:
         raise Permanent(
-            f"--replay {replay}: environment {environment.name} has no simulated feed to replay it through; "
+            f"--replay {replay[0]}: environment {environment.name} has no simulated feed to replay it through; "
             f"use --env local"
         )
     if len(simulated) > 1:
         names = ", ".join(s.name for s in simulated)
-        raise Permanent(f"--replay {replay}: of which feed? name one with --feed: {names}")
+        raise Permanent(f"--replay {replay[0]}: of which feed? name one with --feed: {names}")
     if speed != "max" and not _is_positive(speed):
         raise Permanent(f"--speed {speed}: is neither a positive number (1 is as recorded) nor `max`")
-    _check_recording(replay, simulated[0].feed.venue)
+    for path in replay:
+        _check_recording(path, simulated[0].feed.venue)
 
 
 def _is_positive(text: str) -> bool:

@@ -16,7 +16,10 @@ RECORD = b'{"recv_ms":1786410915579,"event":{"type":"trade","sid":1,"seq":1,"msg
 UP = [
     (["--env", "prod"], "there is no environment 'prod' in"),
     (["--env", "../local"], "there is no environment '../local' in"),
-    (["--feed", "nyse"], "environment local has no feed 'nyse': it has kalshi"),
+    (["--feed", "nyse"], "there is no feed 'nyse' in"),
+    (["--feed", "deribit", "--env", "kalshi-live"], "environment kalshi-live has no feed 'deribit': it has kalshi"),
+    (["--feed", "deribit", "--feed", "kraken", "--replay", "{good}"], "of which feed? name one with --feed"),
+    (["--replay", "{good}", "--replay", "nothing.ndjson"], "--replay nothing.ndjson: there is no such file"),
     (["--feed", "kalshi", "--feed", "kalshi"], "a feed is named twice"),
     (["--for", "0"], "--for 0: is not a positive number of seconds"),
     (["--for", "-3"], "--for -3: is not a positive number of seconds"),
@@ -49,6 +52,7 @@ UP = [
     (["--data", "{good}/below"], "is a file, not a folder; name another folder"),
     (["--data", "{newer}"], "was written by ssmd 9.0.0 (format 999)"),
     (["--data", "{damaged}"], "is damaged"),
+    (["--data", "{live}"], "is the data folder of environment live-public: name another folder for local with --data"),
     (["--port", "nats"], "is not NAME=N with N from 1 to 65535"),
     (["--port", "nats=0"], "is not NAME=N with N from 1 to 65535"),
     (["--port", "nats=99999"], "is not NAME=N with N from 1 to 65535"),
@@ -75,7 +79,11 @@ def made(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-d
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    for name, mark in {"newer": '{"format": 999, "software": "9.0.0"}', "damaged": "{"}.items():
+    for name, mark in {
+        "newer": '{"format": 999, "software": "9.0.0"}',
+        "damaged": "{",
+        "live": '{"format": 1, "software": "0.1.0", "environment": "live-public"}',
+    }.items():
         (folder / name).mkdir()
         (folder / name / "ssmd.json").write_text(mark)
     with socket.socket() as s:

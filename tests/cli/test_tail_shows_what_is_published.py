@@ -39,7 +39,7 @@ encoder = capnp.Encoder(FEED)
 async def platform(tmp_path: Path, nats_server) -> AsyncIterator[tuple[Path, Client]]:  # type: ignore[no-untyped-def]
     """A data folder whose platform runs, as far as its addresses say; and a client of its NATS."""
     (tmp_path / "run").mkdir()
-    addresses = config.Addresses(ENV, nats_server.url, "", "", {}, {}, os.getpid())
+    addresses = config.Addresses(ENV, nats_server.url, "", "", {}, {f"connector-{FEED}": ""}, os.getpid())
     config.addresses_path(tmp_path).write_bytes(msgspec.json.encode(addresses))
     client = await nats.connect(nats_server.url)
     yield tmp_path, client
@@ -145,9 +145,14 @@ def test_what_cannot_be_shown_is_one_sentence(arguments: list[str], sentence: st
 
 async def test_an_unknown_feed_and_a_foreign_message_are_one_sentence(platform: tuple[Path, Client]) -> None:
     data, client = platform
-    done = subprocess.run([str(SSMD), "tail", "nyse", "--data", str(data)], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "environment local has no feed 'nyse'" in done.stderr
+    for feed, sentence in {
+        "nyse": "there is no feed 'nyse'",
+        "deribit": "feed deribit does not run here, only kalshi",
+    }.items():
+        words = [str(SSMD), "tail", feed, "--data", str(data)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert sentence in done.stderr
     command = [str(SSMD), "tail", FEED, "--data", str(data)]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     ended = asyncio.create_task(process.communicate())

