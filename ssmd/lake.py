@@ -4,8 +4,11 @@
     ssmd.lake.connect("data").sql("select symbol, count(*) from trades group by all").show()
 
 Views: `raw` (every archived frame), `trades`, `tickers`, `book_deltas`, `book_snapshots`, `status`, `sessions`,
-`gaps`, `coverage` (what of a day is there, by instrument). Macros: `ts(ns)` makes a timestamp of nanoseconds,
-`book_at(symbol, ns)` the book of an instrument at a time, as deep as it was subscribed to.
+`gaps`, `coverage` (what of a day is there, by instrument), `instruments` and `fees` (the latest version of each),
+`instrument_versions` and `fee_versions` (all of them, from when until when they were valid). Macros:
+`instruments_as_of(ns)` and `fees_as_of(ns)` give the versions that were valid at a time, `ts(ns)`
+makes a timestamp of nanoseconds, `book_at(symbol, ns)` the book of an instrument at a time, as deep as it was
+subscribed to.
 A view shows what was there when the connection was made.
 """
 
@@ -20,12 +23,20 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from ssmd import archive, config, tables
+from ssmd import archive, config, tables, versions
 from ssmd.config import Precision
 from ssmd.errors import Permanent
 from ssmd.whole import Named, Whole
 
-VIEWS = ("raw", *tables.TABLES, "coverage")
+VIEWS = (
+    "raw",
+    *tables.TABLES,
+    "coverage",
+    "instruments",
+    "instrument_versions",
+    "fees",
+    "fee_versions",
+)
 
 Check = Callable[[Iterable[Named]], None]
 Where = Callable[[Path], str]  # how DuckDB finds a file
@@ -92,10 +103,46 @@ def connect(data: str | Path | config.Places = "data", *, verify: bool | None = 
             connection, table, _columns(table), functools.partial(_table, table, places.lake, files, check, where)
         )
     _make_view(connection, "coverage", _COVERAGE_COLUMNS, functools.partial(_coverage, places.lake, days))
+    _make_versions(connection, versions.INSTRUMENTS, "instrument_versions", places.lake, check, where)
+    _make_versions(connection, versions.FEES, "fee_versions", places.lake, check, where)
     whole.save()
     connection.execute("CREATE MACRO ts(ns) AS make_timestamp_ns(ns)")
     make_book_at(connection)
     return connection
+
+
+def _make_versions(
+    connection: duckdb.DuckDBPyConnection, table: versions.Table, name: str, lake: Path, check: Check, where: Where
+) -> None:
+    """All versions, the latest ones, and those of a time."""
+    columns: dict[str, str] = {}
+    for f in table.schema:
+        if f.name not in {"revision", "digest"}:
+            columns[f.name] = _duckdb_type(f.type)
+        if f.name == "valid_from":
+            columns["valid_to"] = "BIGINT"
+    _make_view(connection, name, columns, functools.partial(_versions, table, list(columns), lake, check, where))
+    connection.execute(f"CREATE VIEW {table.name} AS SELECT * FROM {name} WHERE valid_to IS NULL")  # noqa: S608
+    connection.execute(f"""
+        CREATE MACRO {table.name}_as_of(at_ns) AS TABLE
+        SELECT * FROM {name} WHERE valid_from <= at_ns AND (valid_to IS NULL OR at_ns < valid_to)
+    """)  # noqa: S608 - our own names
+
+
+def _versions(table: versions.Table, columns: list[str], lake: Path, check: Check, where: Where) -> str | None:
+    files = [
+        Named(lake / f.path, f.bytes, f.sha256, "restore it from a copy: what it holds cannot be made again")
+        for manifest in versions.manifests(lake, table)
+        for f in manifest.files
+    ]
+    if not files:
+        return None
+    check(files)
+    key = ", ".join(f'"{k}"' for k in ("feed", *table.key))
+    until = f"lead(valid_from) OVER (PARTITION BY {key} ORDER BY valid_from) AS valid_to"
+    chosen = ", ".join(until if column == "valid_to" else f'"{column}"' for column in columns)
+    paths = _list(files, where)
+    return f"SELECT {chosen} FROM read_parquet({paths}, hive_partitioning = false)"  # noqa: S608 - our own names
 
 
 def _places(data: str | Path | config.Places) -> config.Places:

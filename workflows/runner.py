@@ -10,6 +10,8 @@ from workflows.daily_report import DailyReport
 from workflows.publish_archive import PublishArchive
 from workflows.replay_quarantine import ReplayQuarantine
 from workflows.rollup_day import RollupDay
+from workflows.sync_fees import SyncFees
+from workflows.sync_secmaster import SyncSecmaster
 from workflows.trading_day import TradingDay
 from workflows.verify_archive import VerifyArchive
 
@@ -20,6 +22,8 @@ WORKFLOWS: list[type] = [
     TradingDay,
     DailyReport,
     PublishArchive,
+    SyncSecmaster,
+    SyncFees,
 ]
 
 

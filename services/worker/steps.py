@@ -5,10 +5,12 @@ from typing import Any
 
 from activities.archive import Archive
 from activities.day import Days
+from activities.fees import Fees
 from activities.processes import Processes
 from activities.quarantine import Quarantine
 from activities.report import Reports
 from activities.rollup import Rollup
+from activities.secmaster import Secmaster
 from activities.storage import Storage
 from activities.verify import Verify
 from ssmd import config
@@ -23,6 +25,7 @@ def steps(
     verify = Verify(places, processes)
     storage = Storage(places, config.load_environment(addresses.environment), addresses.storage)
     reports = Reports(places, addresses.environment, processes)
+    secmaster = Secmaster(places, addresses)
     return [
         archive.await_seal,
         archive.verify,
@@ -40,4 +43,7 @@ def steps(
         reports.reporting,
         reports.measure,
         reports.deliver,
+        secmaster.sync_instruments,
+        secmaster.announce_changes,
+        Fees(places, addresses).sync_fees,
     ]

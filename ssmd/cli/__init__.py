@@ -20,6 +20,7 @@ def build() -> typer.Typer:
         coverage,
         data,
         day,
+        fees,
         gaps,
         publish,
         quarantine,
@@ -27,6 +28,7 @@ def build() -> typer.Typer:
         report,
         rollup,
         schedule,
+        secmaster,
         tail,
         up,
         verify,
@@ -55,6 +57,8 @@ def build() -> typer.Typer:
     app.add_typer(schedule.app, name="schedule")
     app.add_typer(day.app, name="day")
     app.command()(report.report)
+    app.add_typer(secmaster.app, name="secmaster")
+    app.add_typer(fees.app, name="fees")
     app.command()(version)
     return app
 
