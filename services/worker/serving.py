@@ -23,7 +23,7 @@ from ssmd import config
 from ssmd.errors import Permanent
 from ssmd.telemetry import Telemetry
 from workflows.runner import WORKFLOWS, runner
-from workflows.steps import FEED, PERMANENT, TRADING_DATE
+from workflows.steps import FEED, PERMANENT, TRADING_DATE, processes_queue
 
 # A thread each, and nearly all of them only wait (for a seal, for a process): the processes bound the work.
 ACTIVITIES_MAX = 64
@@ -42,11 +42,13 @@ class Serving:
         self,
         temporal: config.Temporal,
         steps: list[Callable[..., Any]],
+        processes: int,
         grace_seconds: float,
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self._temporal = temporal
         self._steps = steps
+        self._processes = processes
         self._grace = timedelta(seconds=grace_seconds)
         self._log = log
         self._client: Client | None = None
@@ -71,7 +73,7 @@ class Serving:
 
     async def _serve(self, client: Client, stop: asyncio.Event) -> None:
         """One worker's life: until stopped, or until Temporal tells it off."""
-        with ThreadPoolExecutor(ACTIVITIES_MAX, "activity") as threads:
+        with ThreadPoolExecutor(ACTIVITIES_MAX + self._processes, "activity") as threads:
             worker = Worker(
                 client,
                 task_queue=self._temporal.task_queue,
@@ -86,7 +88,19 @@ class Serving:
                 graceful_shutdown_timeout=self._grace,
                 interceptors=[_Verdicts(self)],
             )
-            running = asyncio.create_task(worker.run())
+            # What keeps a process busy is taken only when one is free: the rest is for the other workers.
+            busy = Worker(
+                client,
+                task_queue=processes_queue(self._temporal.task_queue),
+                activities=self._steps,
+                activity_executor=threads,
+                max_concurrent_activities=self._processes,
+                max_heartbeat_throttle_interval=HEARTBEAT,
+                default_heartbeat_throttle_interval=HEARTBEAT,
+                graceful_shutdown_timeout=self._grace,
+                interceptors=[_Verdicts(self)],
+            )
+            running = asyncio.ensure_future(_both(worker, busy))
             stopping = asyncio.create_task(stop.wait())
             self._worker = worker
             self._log.info("serving", temporal=self._temporal.address, task_queue=self._temporal.task_queue)
@@ -95,7 +109,7 @@ class Serving:
             stopping.cancel()
             if not running.done():
                 self._log.info("stopping", activities_running=self.activities_running)
-                await worker.shutdown()
+                await asyncio.gather(worker.shutdown(), busy.shutdown())
             try:
                 await running
             except Exception as e:
@@ -191,6 +205,16 @@ class _Verdict(ActivityInboundInterceptor):
             raise ApplicationError(str(e), type=PERMANENT, non_retryable=True) from e
         finally:
             self._serving.activities_running -= 1
+
+
+async def _both(one: Worker, other: Worker) -> None:
+    """Until both have ended; if one ends with an error, the other is ended, too."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(one.run())
+            group.create_task(other.run())
+    except ExceptionGroup as e:
+        raise e.exceptions[0] from None
 
 
 async def _ensure_search_attributes(client: Client) -> None:
