@@ -18,11 +18,12 @@ def steps(
     places: config.Places, addresses: config.Addresses, processes: Processes, rolling_up: config.RollingUp
 ) -> list[Callable[..., Any]]:
     """The activities, bound to a data folder and the servers of an environment."""
+    environment = config.load_environment(addresses.environment)
     archive = Archive(places, addresses.environment, addresses.nats)
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
-    storage = Storage(places, config.load_environment(addresses.environment), addresses.storage)
-    secmaster = Secmaster(places, addresses)
+    storage = Storage(places, environment, addresses.storage)
+    secmaster = Secmaster(places, environment, addresses)
     return [
         archive.await_seal,
         archive.verify,
@@ -38,5 +39,5 @@ def steps(
         storage.store_day,
         secmaster.sync_instruments,
         secmaster.announce_changes,
-        Fees(places, addresses).sync_fees,
+        Fees(places, environment, addresses).sync_fees,
     ]
