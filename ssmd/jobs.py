@@ -197,7 +197,7 @@ class Listing:
 
     @property
     def sync_id(self) -> str:
-        return f"secmaster/{self.feed}"
+        return f"secmaster/{self.feed}/full" if self.full else f"secmaster/{self.feed}"
 
 
 @dataclass(frozen=True)
