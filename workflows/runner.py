@@ -2,13 +2,14 @@
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.apply_retention import ApplyRetention
 from workflows.publish_archive import PublishArchive
 from workflows.replay_quarantine import ReplayQuarantine
 from workflows.rollup_day import RollupDay
 from workflows.verify_archive import VerifyArchive
 
 WORKFLOWS: list[type] = [RollupDay, VerifyArchive, ReplayQuarantine]
-WORKFLOWS += [PublishArchive]
+WORKFLOWS += [PublishArchive, ApplyRetention]
 
 
 def runner() -> SandboxedWorkflowRunner:

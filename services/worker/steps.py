@@ -33,4 +33,6 @@ def steps(
         storage.probe_store,
         storage.await_rollup,
         storage.store_day,
+        storage.find_expired,
+        storage.retire,
     ]
