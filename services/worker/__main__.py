@@ -54,8 +54,10 @@ def _addresses_if_any(data: Path, env: str | None) -> config.Addresses:
     """A local job needs no platform; without one of this folder's own there is nobody to ask for a seal."""
     places = config.Places(data)
     places.check()
-    environment = config.load_environment(env or places.environment() or "local")
-    if config.load_addresses(data) is None and environment.servers == "local":
+    running = config.load_addresses(data)
+    known = running.environment if running is not None else places.environment()
+    environment = config.load_environment(env or known or "local")
+    if running is None and environment.servers == "local":
         return config.Addresses(environment.name, "", "", "", {}, {})
     return service.addresses(data, env)
 

@@ -4,9 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from activities.archive import Archive
+from activities.day import Days
+from activities.fees import Fees
 from activities.processes import Processes
 from activities.quarantine import Quarantine
+from activities.report import Reports
 from activities.rollup import Rollup
+from activities.secmaster import Secmaster
 from activities.storage import Storage
 from activities.verify import Verify
 from ssmd import config
@@ -20,6 +24,8 @@ def steps(
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
     storage = Storage(places, config.load_environment(addresses.environment), addresses.storage)
+    reports = Reports(places, addresses.environment, processes)
+    secmaster = Secmaster(places, addresses)
     return [
         archive.await_seal,
         archive.verify,
@@ -35,4 +41,11 @@ def steps(
         storage.store_day,
         storage.find_expired,
         storage.retire,
+        Days(places, addresses).look,
+        reports.reporting,
+        reports.measure,
+        reports.deliver,
+        secmaster.sync_instruments,
+        secmaster.announce_changes,
+        Fees(places, addresses).sync_fees,
     ]
