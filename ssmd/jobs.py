@@ -279,6 +279,54 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """What an environment keeps here too, applied; `dry_run`: looked at, and nothing removed."""
+
+    environment: str
+    dry_run: bool = False
+
+    @property
+    def retention_id(self) -> str:
+        return f"retention/{self.environment}"
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A day's files that may go: `kind` is archive, lake or journal (whose files up to that date are meant)."""
+
+    feed: str
+    date: str
+    kind: str
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Retired:
+    """What went of a day, or (`kept`) why it stays."""
+
+    feed: str
+    date: str
+    kind: str
+    files: int = 0
+    bytes: int = 0
+    kept: str = ""
+
+
+@dataclass(frozen=True)
+class Retained:
+    """A retention's end: how much went here (with `dry_run`: would), and what stays although it is old, and why."""
+
+    environment: str
+    dry_run: bool
+    store: str
+    days: int
+    files: int
+    bytes: int
+    kept: list[Retired] = field(default_factory=list)
+    more: int = 0  # that stay, beyond the listed
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a job or a step is: `done` of `total` (0: not countable) while `doing` it."""
 

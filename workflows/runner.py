@@ -6,6 +6,7 @@ from typing import Any
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.apply_retention import ApplyRetention
 from workflows.daily_report import DailyReport
 from workflows.publish_archive import PublishArchive
 from workflows.replay_quarantine import ReplayQuarantine
@@ -22,6 +23,7 @@ WORKFLOWS: list[type] = [
     TradingDay,
     DailyReport,
     PublishArchive,
+    ApplyRetention,
     SyncSecmaster,
     SyncFees,
 ]

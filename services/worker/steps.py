@@ -40,6 +40,8 @@ def steps(
         storage.probe_store,
         storage.await_rollup,
         storage.store_day,
+        storage.find_expired,
+        storage.retire,
         Days(places, addresses).look,
         reports.reporting,
         reports.measure,

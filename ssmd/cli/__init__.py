@@ -26,6 +26,7 @@ def build() -> typer.Typer:
         quarantine,
         query,
         report,
+        retention,
         rollup,
         schedule,
         secmaster,
@@ -54,6 +55,7 @@ def build() -> typer.Typer:
     app.add_typer(quarantine.app, name="quarantine")
     app.command()(verify.verify)
     app.command()(publish.publish)
+    app.command()(retention.retention)
     app.add_typer(schedule.app, name="schedule")
     app.add_typer(day.app, name="day")
     app.command()(report.report)
