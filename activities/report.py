@@ -5,6 +5,7 @@ import smtplib
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import date, timedelta
 from email.message import EmailMessage
@@ -21,7 +22,8 @@ from ssmd.errors import Permanent, Transient
 
 WEEK_DAYS = 7
 TARGETS = ("webhook", "ntfy", "mail")
-SEND_SECONDS = 10.0  # below the silence after which a step's worker is taken for dead
+SEND_SECONDS = 10.0  # for each answer of a server
+HEARTBEAT_SECONDS = 1.0
 _BUSY = {408, 425, 429}
 
 
@@ -50,14 +52,18 @@ class Reports:
     @activity.defn(no_thread_cancel_exception=True)
     def deliver(self, report: jobs.Reported, target: str) -> str:
         """Send the report; where it went, in words. Raises Permanent if it is refused, Transient if nobody is there."""
-        activity.heartbeat(jobs.Progress(f"sending the report by {target}"))
         reports = config.load_environment(self._environment).reports
         by: dict[str, Callable[[jobs.Reported, config.Reports], str]] = {
             "webhook": self._by_webhook,
             "ntfy": self._by_ntfy,
             "mail": self._by_mail,
         }
-        return by[target](report, reports)
+        with ThreadPoolExecutor(1, "deliver") as thread:
+            sending = thread.submit(by[target], report, reports)
+            while not sending.done():
+                activity.heartbeat(jobs.Progress(f"sending the report by {target}"))
+                wait([sending], timeout=HEARTBEAT_SECONDS)
+        return sending.result()
 
     def _by_webhook(self, report: jobs.Reported, reports: config.Reports) -> str:
         assert reports.webhook is not None, "it is a target"
