@@ -43,9 +43,20 @@ class Limits(_Model):
     """What a venue allows, or what we keep to where it does not say."""
 
     symbols_per_subscription: int = 256
+    symbols_per_connection: int | None = Field(None, ge=1)
+    subscriptions_per_connection: int | None = Field(None, ge=1)  # one for each symbol and channel
+    connections: int = Field(100, ge=1)  # at once; what they have no room for is a row of the gap ledger
+    connects_per_minute: float | None = Field(None, gt=0)  # attempts of one process
     frame_bytes: int = 4 << 20
     connection_seconds: float | None = None  # when a connection is old: a second one takes over before it ends
     rest_per_second: float = Field(5.0, gt=0)  # requests of the batch side to its REST services, from one machine
+
+    def symbols_max(self, channels: int) -> int | None:
+        """How many symbols one connection carries on so many channels, each of which may be one of no list, too."""
+        if self.subscriptions_per_connection is None:
+            return self.symbols_per_connection
+        room = max(1, (self.subscriptions_per_connection - channels) // max(1, channels))
+        return min(room, self.symbols_per_connection or room)
 
 
 class FeedVersion(_Model):
@@ -179,6 +190,41 @@ class RollingUp(_Model):
     memory_bytes: int = Field(512 << 20, ge=32 << 20)
 
 
+class Storage(_Model):
+    """Where finished days are published: a folder, or `s3://bucket/prefix`.
+
+    `server: local` has `ssmd up` start an S3 server of its own; another one that is not AWS's is at `endpoint_url`.
+    Without a `key` the credentials are found as the AWS tools find theirs.
+    """
+
+    url: str = Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|[^:?#]+)$")
+    server: Literal["local", "remote"] = "remote"
+    endpoint_url: str | None = Field(None, pattern=r"^https?://[^/]+$")
+    region: str | None = None
+    key: KeyReference | None = None
+    parallel: int = Field(8, ge=1, le=64)  # requests at once; a file is read as it is sent, so little memory each
+    read_back: Literal["download", "checksum"] = "download"  # how a new object is compared with what was sent
+
+    @property
+    def is_s3(self) -> bool:
+        return self.url.startswith("s3://")
+
+    def covers(self, url: str) -> bool:
+        """Whether an address is this storage."""
+        return self.url.rstrip("/") == url.rstrip("/")
+
+
+class Retention(_Model):
+    """For how many days what is published and verified stays here too; nothing named: for ever.
+
+    The archiver may still need a day's files two days after its end.
+    """
+
+    journal_days: int | None = Field(None, ge=3)
+    archive_days: int | None = Field(None, ge=3)
+    lake_days: int | None = Field(None, ge=1)
+
+
 class Webhook(_Model):
     """Takes a report as JSON by POST; its address is often a secret, so it is a reference."""
 
@@ -253,6 +299,8 @@ class Environment(_Model):
     journalling: Journalling = Journalling()
     archiving: Archiving = Archiving()
     rolling_up: RollingUp = RollingUp()
+    storage: Storage | None = None
+    retention: Retention = Retention()
     reports: Reports = Reports()
     schedules: dict[Name, Schedule | None] = {}  # by name, over the defaults; null leaves a default out
     feeds: list[EnvironmentFeed] = Field(min_length=1)
@@ -470,6 +518,7 @@ class Addresses(msgspec.Struct, frozen=True):
     feeds: dict[str, FeedAddress]  # simulated ones only; others come from the feed's endpoints
     telemetry: dict[str, str]  # service -> http://host:port
     supervisor: int = 0  # its process id
+    storage: str = ""  # the endpoint of the S3 server that it started
 
 
 def addresses_path(data: Path) -> Path:

@@ -185,6 +185,99 @@ class Replayed:
     more: int = 0
 
 
+# ------------------------------------------------------------------------------------------ instruments and fees
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A feed's instruments, to be read from its venue; `full`: also those that are not open, not only what changed."""
+
+    feed: str
+    full: bool = False
+
+    @property
+    def sync_id(self) -> str:
+        return f"secmaster/{self.feed}"
+
+
+@dataclass(frozen=True)
+class FeeListing:
+    """A feed's fees, to be read from its venue."""
+
+    feed: str
+    full: bool = True
+
+    @property
+    def sync_id(self) -> str:
+        return f"fees/{self.feed}"
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A page that could not be read, and why; what would have followed it is missing, too."""
+
+    request: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far a listing was read: the chain of pages, the next page's query, and the bytes that are on disk of it."""
+
+    chain: int = 0
+    query: dict[str, str] | None = None
+    pages: int = 0
+    bytes: int = 0
+    unread: list[Unread] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a listing told that was not known: `rows` of them are new versions. `whole`: every page was read.
+
+    `odd` are records that make no sense, `odd_reason` says why the first does not. `announced` changes were published.
+    """
+
+    feed: str
+    full: bool
+    whole: bool
+    revision: int
+    pages: int
+    read: int
+    listed: int
+    changed: int
+    delisted: int
+    odd: int = 0
+    odd_reason: str = ""
+    unread: list[Unread] = field(default_factory=list)
+    announced: int = 0
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A feed's UTC day (YYYY-MM-DD), to go to object storage once it is rolled up."""
+
+    feed: str
+    date: str
+
+    @property
+    def publish_id(self) -> str:
+        return f"publish/{self.feed}/{self.date}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published day: where, of which revision, how many objects (`new`: not there before) and their bytes."""
+
+    feed: str
+    date: str
+    store: str
+    revision: int
+    objects: int
+    new: int
+    bytes: int
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a job or a step is: `done` of `total` (0: not countable) while `doing` it."""

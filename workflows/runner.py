@@ -7,8 +7,11 @@ from typing import Any
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workflows.daily_report import DailyReport
+from workflows.publish_archive import PublishArchive
 from workflows.replay_quarantine import ReplayQuarantine
 from workflows.rollup_day import RollupDay
+from workflows.sync_fees import SyncFees
+from workflows.sync_secmaster import SyncSecmaster
 from workflows.trading_day import TradingDay
 from workflows.verify_archive import VerifyArchive
 
@@ -18,6 +21,9 @@ WORKFLOWS: list[type] = [
     ReplayQuarantine,
     TradingDay,
     DailyReport,
+    PublishArchive,
+    SyncSecmaster,
+    SyncFees,
 ]
 
 

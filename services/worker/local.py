@@ -1,6 +1,7 @@
 """One job without any server: the workflow's own decisions, its steps done here by the same activities."""
 
 import asyncio
+import dataclasses
 import functools
 import inspect
 import sys
@@ -57,9 +58,17 @@ class Local:
 
     async def _do(self, step: str, arguments: tuple[Any, ...]) -> Any:
         """One step; one that found the world busy is tried again a few times."""
+        told: tuple[Any, ...] = ()
+
+        def tell(progress: object, *more: object) -> None:
+            nonlocal told
+            told = (progress, *more)
+            self._tell(progress)
+
         for tries in range(1, TRIES_MAX + 1):
             environment = ActivityEnvironment()
-            environment.on_heartbeat = self._tell
+            environment.info = dataclasses.replace(environment.info, heartbeat_details=told)
+            environment.on_heartbeat = tell
             self._running.add(environment)
             try:
                 doing = functools.partial(environment.run, self._activities[step], *arguments)

@@ -5,10 +5,13 @@ from typing import Any
 
 from activities.archive import Archive
 from activities.day import Days
+from activities.fees import Fees
 from activities.processes import Processes
 from activities.quarantine import Quarantine
 from activities.report import Reports
 from activities.rollup import Rollup
+from activities.secmaster import Secmaster
+from activities.storage import Storage
 from activities.verify import Verify
 from ssmd import config
 
@@ -20,7 +23,9 @@ def steps(
     archive = Archive(places, addresses.environment, addresses.nats)
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
+    storage = Storage(places, config.load_environment(addresses.environment), addresses.storage)
     reports = Reports(places, addresses.environment, processes)
+    secmaster = Secmaster(places, addresses)
     return [
         archive.await_seal,
         archive.verify,
@@ -31,8 +36,14 @@ def steps(
         verify.scrub_lake,
         verify.make_again,
         Quarantine(places).replay_quarantine,
+        storage.probe_store,
+        storage.await_rollup,
+        storage.store_day,
         Days(places, addresses).look,
         reports.reporting,
         reports.measure,
         reports.deliver,
+        secmaster.sync_instruments,
+        secmaster.announce_changes,
+        Fees(places, addresses).sync_fees,
     ]

@@ -25,12 +25,12 @@ CONNECT_SECONDS = 5.0
 
 
 def here(
-    workflow: str, given: object, data: Path, *, capture: bool = False, env: str | None = None
+    workflow: str, given: object, data: Path, *, env: str | None = None, capture: bool = False
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run the job in a process of the application tree, which prints (or `capture`s) its result. Ctrl-C reaches it."""
     command = [sys.executable, "-m", "services.worker", "--data", str(data.absolute())]
-    command += ["--local", workflow, msgspec.json.encode(given).decode()]
     command += ["--env", env] if env is not None else []
+    command += ["--local", workflow, msgspec.json.encode(given).decode()]
     ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         worker = subprocess.Popen(command, cwd=config.application_folder(), stdout=subprocess.PIPE if capture else None)
