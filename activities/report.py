@@ -208,13 +208,17 @@ def measured(task: Measuring, board: Path) -> jobs.FeedHealth:
         lake_day = tables.load_day(places.lake / tables.manifest_path(day.feed, day.date))
     lag = None if lake_day is None else _lag(places.lake, lake_day)
     telling.close()
-    frames = manifest.frames
+    state = recorded.cursor.days.get(day.date) if recorded.cursor is not None else None
+    open_ = 0 if state is None else sum(frames for _, _, frames in state.conns.values())  # segments not finished, too
+    frames = max(manifest.frames, open_)
     marks = health.marks(covered, instruments, affected, frames, usual, None if lag is None else lag[1])
     notes = [] if manifest.sealed else ["the day is not sealed yet"]
     if lake_day is None:
         notes.append("the day is not rolled up yet")
     elif lake_day.revision < manifest.revision:
         notes.append(f"the tables are of revision {lake_day.revision}, the archive has {manifest.revision}")
+    if not marks:
+        notes.append("nothing of the day could be marked: no connection was subscribed, and there is no week before")
     if not manifest.whole:
         notes.append("frames are missing from the archive: see the ledger's rows of cause lost")
     return jobs.FeedHealth(
