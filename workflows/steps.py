@@ -61,14 +61,24 @@ async def do(step: Callable[..., Any], /, *arguments: Any, within: timedelta) ->
     """Have a step (an activity's method) done; `within` bounds all its tries together."""
     if not workflow.in_workflow():
         return await here.get()(step.__name__, arguments)
+    queue = workflow.info().task_queue
     return await workflow.execute_activity_method(
         cast(Any, step),
         args=arguments,
+        task_queue=processes_queue(queue) if getattr(step, "in_a_process", False) else queue,
         schedule_to_close_timeout=within,
         heartbeat_timeout=SILENCE,
         retry_policy=PATIENCE,
         summary=jobs.summary(*arguments[:1]) or None,
     )
+
+
+def processes_queue(queue: str) -> str:
+    """The task queue beside `queue` for steps that keep a process busy: a worker takes as many as it has processes.
+
+    From one queue with room for all the steps that only wait, the first worker would take a day's hours alone.
+    """
+    return f"{queue}-processes"
 
 
 def due() -> datetime:
