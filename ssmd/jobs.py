@@ -255,10 +255,11 @@ class Synced:
 
 @dataclass(frozen=True)
 class Publication:
-    """A feed's UTC day (YYYY-MM-DD), to go to object storage once it is rolled up."""
+    """A feed's UTC day (YYYY-MM-DD), to go to object storage once it is rolled up; `if_any` as in `Day`."""
 
     feed: str
     date: str
+    if_any: bool = False
 
     @property
     def publish_id(self) -> str:
@@ -529,8 +530,8 @@ def date_of(said: str, today: calendar_date) -> str:
     return (today - timedelta(days=days)).isoformat()
 
 
-def summary(job: object) -> str:
-    """A job's input in a few words, as lists show it: `kalshi 2026-11-20 04:00`."""
+def summary(job: object = None) -> str:
+    """A job's input in a few words, as lists show it: `kalshi 2026-11-20 04:00`; empty where there is none of that."""
     said = [str(getattr(job, name)) for name in ("environment", "feed", "date") if getattr(job, name, "")]
     hour = getattr(job, "hour", None)
     return " ".join(said if hour is None else [*said, f"{hour:02d}:00"])

@@ -69,7 +69,7 @@ async def do(step: Callable[..., Any], /, *arguments: Any, within: timedelta) ->
         schedule_to_close_timeout=within,
         heartbeat_timeout=SILENCE,
         retry_policy=PATIENCE,
-        summary=jobs.summary(arguments[0]) or None,
+        summary=jobs.summary(*arguments[:1]) or None,
     )
 
 
@@ -98,4 +98,5 @@ def label(job: object) -> None:
     """Make the workflow findable by the feed and the date of its input, as far as it has them."""
     if workflow.in_workflow():
         said = {key: getattr(job, name, None) for key, name in ((FEED, "feed"), (TRADING_DATE, "date"))}
-        workflow.upsert_search_attributes([key.value_set(value) for key, value in said.items() if value])
+        if found := [key.value_set(value) for key, value in said.items() if value]:
+            workflow.upsert_search_attributes(found)
