@@ -2,11 +2,14 @@
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.backfill import Backfill
 from workflows.replay_quarantine import ReplayQuarantine
 from workflows.rollup_day import RollupDay
+from workflows.sweep_gaps import SweepGaps
 from workflows.verify_archive import VerifyArchive
 
 WORKFLOWS: list[type] = [RollupDay, VerifyArchive, ReplayQuarantine]
+WORKFLOWS += [Backfill, SweepGaps]
 
 
 def runner() -> SandboxedWorkflowRunner:

@@ -53,6 +53,24 @@ async def do(step: Callable[..., Any], /, *arguments: Any, within: timedelta) ->
     )
 
 
+async def have_done(other: type[Any], given: object, answer: type[R], id_: str) -> R:
+    """Have another workflow run as a part of this one, and wait for its answer."""
+    done: R
+    if not workflow.in_workflow():
+        done = await other().run(given)
+    else:
+        done = await workflow.execute_child_workflow(
+            other.run, given, id=id_, result_type=answer
+        )
+    return done
+
+
+def label_feed(feed: str) -> None:
+    """Make the workflow findable by feed."""
+    if workflow.in_workflow():
+        workflow.upsert_search_attributes([FEED.value_set(feed)])
+
+
 def label(day: jobs.Day | jobs.Scrub | jobs.Quarantined) -> None:
     """Make the workflow findable by feed and date."""
     if workflow.in_workflow():

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from activities.archive import Archive
+from activities.backfill import Backfill
 from activities.processes import Processes
 from activities.quarantine import Quarantine
 from activities.rollup import Rollup
@@ -18,6 +19,8 @@ def steps(
     archive = Archive(places, addresses.environment, addresses.nats)
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
+    environment = config.load_environment(addresses.environment)
+    backfill = Backfill(places, environment, addresses)
     return [
         archive.await_seal,
         archive.verify,
@@ -28,4 +31,7 @@ def steps(
         verify.scrub_lake,
         verify.make_again,
         Quarantine(places).replay_quarantine,
+        backfill.feeds_with_gaps,
+        backfill.plan_backfill,
+        backfill.fill_window,
     ]

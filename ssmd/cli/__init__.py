@@ -16,7 +16,7 @@ EXIT_INTERRUPTED = 130
 def build() -> typer.Typer:
     """All commands. Each imports what it needs when it runs: `ssmd --help` takes 0.1 s, DuckDB alone 0.2."""
     # Not at the top: they import this package's neighbours.
-    from ssmd.cli import coverage, data, gaps, quarantine, query, rollup, tail, up, verify  # noqa: PLC0415
+    from ssmd.cli import backfill, coverage, data, gaps, quarantine, query, rollup, tail, up, verify  # noqa: PLC0415
 
     app = typer.Typer(
         name="ssmd",
@@ -37,6 +37,7 @@ def build() -> typer.Typer:
     app.command()(coverage.coverage)
     app.add_typer(quarantine.app, name="quarantine")
     app.command()(verify.verify)
+    app.command()(backfill.backfill)
     app.command()(version)
     return app
 
