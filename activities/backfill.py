@@ -73,26 +73,13 @@ class Backfill:
     # ---------------------------------------------------------------------------------------------------- steps
 
     @activity.defn(no_thread_cancel_exception=True)
-    def feeds_with_gaps(self, sweep: jobs.Sweep) -> list[str]:
-        """The environment's feeds that have a gap to be tried."""
-        if sweep.environment not in {"", self._environment.name}:
-            raise Permanent(
-                f"this worker runs environment {self._environment.name}, not {sweep.environment}: "
-                "start one there, or leave the name out"
-            )
-        found = []
-        for name in (f.feed for f in self._environment.feeds):
-            activity.heartbeat(jobs.Progress(f"looking for gaps of {name}"))
-            if (self._places.archive / name).is_dir() and any(map(_untried, self._recorded(name).gaps)):
-                found.append(name)
-        return found
-
-    @activity.defn(no_thread_cancel_exception=True)
     def plan_backfill(self, missing: jobs.Missing) -> jobs.Planned:
         """Which windows are to be filled. Raises Permanent if there is no such gap, or no such time."""
         activity.heartbeat(jobs.Progress(f"looking for gaps of {missing.feed}"))
         config.load_feed(missing.feed)
         self._environment.feed(missing.feed)
+        if not (missing.gap or missing.start or missing.end) and not (self._places.archive / missing.feed).is_dir():
+            return jobs.Planned([])  # nothing was captured yet
         gaps = self._recorded(missing.feed).gaps
         if missing.start or missing.end:
             return jobs.Planned([_window(missing, gaps)])

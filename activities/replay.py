@@ -540,7 +540,7 @@ def _write(
 
     def write(file: BinaryIO) -> None:
         nonlocal rows
-        with working, pq.ParquetWriter(file, first.schema, **_format(first.schema)) as writer:
+        with working, pq.ParquetWriter(file, first.schema, **parquet_format(first.schema)) as writer:
             for group in chain([first], groups):
                 writer.write_table(group, row_group_size=rows_max)
                 rows += group.num_rows
@@ -554,7 +554,7 @@ def _write(
     return jobs.Part(table, str(relative), rows, path.stat().st_size, archive.sha256_of(path))
 
 
-def _format(schema: pa.Schema) -> dict[str, Any]:
+def parquet_format(schema: pa.Schema) -> dict[str, Any]:
     names = [name for f in schema for name in _leaves(f)]
     return {
         "compression": "zstd",

@@ -1,21 +1,19 @@
-"""python -m bench.messages: how long it takes to write normalized events, beside pycapnp and the obvious way."""
+"""How long it takes to write normalized events, beside pycapnp and the obvious way."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
-from statistics import median
 from typing import Any
 
 import capnp as pycapnp
 
-from bench.queries import Row
+from bench.figures import Measured, Row
+from bench.size import Size
 from exchanges.kalshi import venue
 from services.normalizer.translation import Translation
 from ssmd import capnp, frames, subjects
 from ssmd.events import BookDelta, Event, Ticker, Trade
 
-ROUNDS = 5
 CALLS = 20_000
 FEED = "kalshi"
 TS = 1_786_410_915_579_000_123
@@ -23,7 +21,7 @@ CONN = frames.conn_id(FEED, 0, TS, 7)
 SYMBOL = "KXBTCD-26AUG11-T98000"
 
 
-def run() -> list[Row]:
+def run(size: Size) -> Measured:
     encode = capnp.Encoder(FEED).encode
     root = pycapnp.load(str(capnp.schema_path())).Event
     trade_id = "0123abcd-1234-1234-1234-{:012d}".format
@@ -34,16 +32,16 @@ def run() -> list[Row]:
     }
     rows = []
     for kind, events in made.items():
-        ours = [microseconds(lambda e: encode(e, TS, CONN, 1, 0), events) for _ in range(ROUNDS)]
-        theirs = [microseconds(lambda e, k=kind: by_pycapnp(root, k, e, 1), events) for _ in range(ROUNDS)]
-        rows.append(Row(f"{kind} -> Cap'n Proto", "µs", ours, "pycapnp", theirs))
+        ours = [microseconds(lambda e: encode(e, TS, CONN, 1, 0), events) for _ in range(size.rounds)]
+        theirs = [microseconds(lambda e, k=kind: by_pycapnp(root, k, e, 1), events) for _ in range(size.rounds)]
+        rows.append(Row(f"{kind} → Cap'n Proto", "µs", ours, "pycapnp", theirs, more_is_better=False))
     raw = [frame(n, event) for n, event in enumerate(made["trade"], 1)]
     subject = subjects.frame("local", FEED, "trade", SYMBOL)
-    translations = [Translation("local", FEED, venue) for _ in range(ROUNDS)]
+    translations = [Translation("local", FEED, venue) for _ in range(size.rounds)]
     ours = [microseconds(lambda message, t=t: t.take(subject, message), raw) for t in translations]
-    theirs = [microseconds(lambda message: obvious(root, message), raw) for _ in range(ROUNDS)]
-    rows.append(Row("raw frame of a trade -> message", "µs", ours, "json and pycapnp", theirs))
-    return rows
+    theirs = [microseconds(lambda message: obvious(root, message), raw) for _ in range(size.rounds)]
+    rows.append(Row("raw frame of a trade → message", "µs", ours, "json and pycapnp", theirs, more_is_better=False))
+    return Measured(rows)
 
 
 def microseconds(each: Callable[[Any], object], given: Sequence[object]) -> float:
@@ -89,13 +87,3 @@ def obvious(root: Any, raw: bytes) -> bytes:
     price, size = m["yes_price_dollars"], m["count_fp"]
     event = Trade(m["market_ticker"], m["ts_ms"] * 1_000_000, price, size, side, m["trade_id"])  # type: ignore[arg-type]
     return by_pycapnp(root, "trade", event, line["n"])
-
-
-def main() -> None:
-    for row in run():
-        ours, theirs = median(row.ours), median(row.theirs)
-        sys.stdout.write(f"{row.what:36}{ours:>8.2f} µs{theirs:>8.2f} µs{theirs / ours:>8.1f} x {row.beside}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""python -m bench.queries [ROWS]: ten questions users ask of a day, of the lake and of its raw frames.
+"""Ten questions users ask of a day, of the lake and of its raw frames.
 
 The other way to ask is DuckDB over the raw JSONL.gz, typed, and reading only the channels that are needed. The raw
 frames of one hour are enough for that: nothing in them is indexed, so the time grows with the bytes (which is measured
@@ -7,34 +7,22 @@ answer, or the bench fails.
 """
 
 import os
-import sys
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import duckdb
-import msgspec
 
+from bench import parts
+from bench.figures import Measured, Row
 from bench.query_day import HOUR_NS, HOURS, START_NS, Day, make
+from bench.size import Size
 from ssmd import config, lake
 from ssmd.clock import DAY_NS
 
 ROUNDS = 3
 BESIDE = "DuckDB over JSONL.gz"
-
-
-class Row(msgspec.Struct):
-    """A question: seconds of ours and of the other way, by round."""
-
-    what: str
-    unit: str
-    ours: list[float]
-    beside: str
-    theirs: list[float]
-    more_is_better: bool = False
-    note: str = ""
 
 
 class Question(NamedTuple):
@@ -140,13 +128,14 @@ _GAPS = (
 )
 
 
-def run(folder: Path, rows: int = 50_000_000) -> list[Row]:
-    """Make a day of at least so many rows in `folder` (20 bytes a row at most) and ask."""
-    day = make(folder, rows)
-    symbol = day.symbols[len(day.symbols) // 2]
-    notes = {0: connecting(day), 2: halved(day, symbol)}
-    with over_raw(day) as raw:
-        return [asked(question, day, symbol, raw, notes.get(i)) for i, question in enumerate(QUESTIONS)]
+def run(size: Size) -> Measured:
+    """Make a day of at least so many rows (20 bytes a row at most) and ask."""
+    with parts.scratch() as folder:
+        day = make(folder, size.rows)
+        symbol = day.symbols[len(day.symbols) // 2]
+        notes = {0: connecting(day), 2: halved(day, symbol)}
+        with over_raw(day) as raw:
+            return Measured([asked(question, day, symbol, raw, notes.get(i)) for i, question in enumerate(QUESTIONS)])
 
 
 def asked(question: Question, day: Day, symbol: str, raw: duckdb.DuckDBPyConnection, note: str | None) -> Row:
@@ -165,7 +154,8 @@ def asked(question: Question, day: Day, symbol: str, raw: duckdb.DuckDBPyConnect
     notes = [f"{cold:.2g} s with nothing in memory", *([note] if note else [])]
     if question.of_raw:
         notes.append("raw frames cannot tell it: when something was heard of each symbol instead")
-    return Row(question.what, "s", warm, BESIDE, [seconds * HOURS for seconds, _ in times], note="; ".join(notes))
+    theirs = [seconds * HOURS for seconds, _ in times]
+    return Row(question.what, "s", warm, BESIDE, theirs, more_is_better=False, note="; ".join(notes))
 
 
 def timed(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[float, list[Any]]:
@@ -178,6 +168,7 @@ def timed(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[float, list[
 def over_raw(day: Day, segments: str = "*") -> duckdb.DuckDBPyConnection:
     """The raw frames of the day's first hour, under the lake's names."""
     connection = duckdb.connect()
+    connection.execute("SET enable_progress_bar = false")
     for table, (channel, shape, select) in _RAW.items():
         connection.execute(
             f"CREATE VIEW {table} AS SELECT {select} FROM (SELECT ts_recv, conn, n, frame.msg AS m FROM "
@@ -185,7 +176,8 @@ def over_raw(day: Day, segments: str = "*") -> duckdb.DuckDBPyConnection:
             f"{{ts_recv: 'BIGINT', conn: 'VARCHAR', n: 'BIGINT', frame: 'STRUCT(msg STRUCT({shape}))'}}))"
         )
     connection.execute(_GAPS.format(raw=day.raw))
-    connection.execute(lake.BOOK_AT)
+    connection.execute("CREATE TABLE sessions (type VARCHAR, feed VARCHAR, session VARCHAR, detail VARCHAR)")
+    lake.make_book_at(connection)
     return connection
 
 
@@ -215,17 +207,3 @@ def forget(data: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
-
-
-def main() -> None:
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000_000
-    with tempfile.TemporaryDirectory(prefix="ssmd-bench-") as folder:
-        began = time.perf_counter()
-        for row in run(Path(folder), rows):
-            ours, theirs = median(row.ours), median(row.theirs)
-            sys.stdout.write(f"{row.what:56}{ours:>9.3g} s{theirs:>9.3g} s{theirs / ours:>9,.0f} x  {row.note}\n")
-        sys.stdout.write(f"in {time.perf_counter() - began:.0f} s\n")
-
-
-if __name__ == "__main__":
-    main()

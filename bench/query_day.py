@@ -179,7 +179,7 @@ def file_again(folder: Path, file: tables.LakeFile, hour: int, numbers: int) -> 
     path = folder / relative if hour else folder / f"{file.table}.again"
 
     def write(out: BinaryIO) -> None:
-        with pq.ParquetWriter(out, schema, **replay._format(schema)) as writer:
+        with pq.ParquetWriter(out, schema, **replay.parquet_format(schema)) as writer:
             for i in range(source.num_row_groups):
                 writer.write_table(later(source.read_row_group(i).cast(schema), hour, numbers))
 

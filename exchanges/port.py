@@ -54,6 +54,11 @@ class Received(NamedTuple):
 class Adapter(Protocol):
     """The client's grammar on one connection: made anew for each, fed frames in order."""
 
+    @property
+    def brings_all(self) -> bool:
+        """Whether it carries a channel that also brings data of instruments which are not on its list."""
+        ...
+
     def opened(self) -> Sequence[bytes]:
         """Text frames to send once the WebSocket is up: the subscriptions."""
         ...
@@ -118,11 +123,69 @@ class Request:
 
 
 class Instruments(NamedTuple):
-    """One page of a venue's listing: symbols and the raw objects, and the request for the next page."""
+    """One page of a venue's listing: what to subscribe to, the raw objects, and the request for the next page.
+
+    `records` may hold more than `symbols` tells of: instruments that are paused, closed or settled.
+    """
 
     symbols: list[str]
     records: list[dict[str, object]]
     next: Request | None
+
+
+Status = Literal["upcoming", "open", "paused", "closed", "settled", "delisted"]
+InstrumentKind = Literal["spot", "perpetual", "future", "option", "combo", "binary", "scalar", "other"]
+
+
+class Instrument(NamedTuple):
+    """An instrument as its venue lists it. None where the venue does not say; times in ns, decimals as text.
+
+    status    upcoming (listed, not trading yet), open (has market data to subscribe to), paused, closed (trades no
+              more, its result is not final), settled (final); delisted: the venue lists it no more
+    series    the words by which `Venue.instruments` finds it
+    tick_size the price's step, the finest there is; lot_size the size's; contract_size what one contract is of
+    """
+
+    symbol: str
+    status: Status
+    kind: InstrumentKind
+    series: tuple[str, ...] = ()
+    base: str | None = None
+    quote: str | None = None
+    event: str | None = None
+    title: str | None = None
+    tick_size: str | None = None
+    lot_size: str | None = None
+    contract_size: str | None = None
+    strike: str | None = None
+    ts_open: int | None = None
+    ts_close: int | None = None
+    ts_expiry: int | None = None
+    ts_settled: int | None = None
+    settlement_value: str | None = None
+
+
+class Listing(Protocol):
+    """What a venue's listing says of its instruments (a module of its package)."""
+
+    def further(self, series: Sequence[str]) -> Sequence[Request]:
+        """First-page requests for instruments that `Venue.instruments` leaves out but that are not settled yet."""
+        ...
+
+    def named(self, symbols: Sequence[str]) -> Sequence[Request]:
+        """First-page requests that tell what became of instruments no longer listed as open.
+
+        None if the venue has no such request. Answers may tell of others, too.
+        """
+        ...
+
+    def instruments_of(self, record: dict[str, object]) -> Sequence[Instrument]:
+        """What a record of `Instruments.records` says; some hold several instruments. Raises Unparsable."""
+        ...
+
+    def lasting(self, record: dict[str, object]) -> Mapping[str, object]:
+        """The record without what changes as it trades: while this stays as it is, so does the instrument."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -337,6 +400,7 @@ class Simulation:
     seed: int = 0
     markets: int = 12
     frames_per_second: float = 200.0
+    turnover_seconds: float | None = None  # so often a market goes and another comes; None: the simulator's own choice
 
 
 # ------------------------------------------------------------------------------------------------------ venue
@@ -347,17 +411,24 @@ class Subscription:
     """What one connection shall carry: the venue's channel names and the instruments (empty: all).
 
     With `firehose`, channels that can be had for every instrument at once are, so that nothing of an instrument
-    is missed before it was listed; only channels that need a list get `symbols`.
+    is missed before it was listed; only channels that need a list get `symbols`. With `general` false another
+    connection carries the channels of no list, those of the firehose included: this one is for `symbols` alone.
+    `share` is the part that this connection may take of what the venue allows an address, in REST requests say.
     """
 
     channels: tuple[str, ...]
     symbols: tuple[str, ...]
     symbols_per_subscription_max: int = 256
     firehose: bool = True
+    general: bool = True
+    share: float = 1.0
 
 
 class Venue(Protocol):
     """A venue's folder, as the services see it."""
+
+    @property
+    def listing(self) -> Listing: ...
 
     def adapter(self, subscription: Subscription) -> Adapter: ...
 

@@ -102,6 +102,7 @@ GapCause = Literal[
     "retention",
     "maintenance",
     "lost",
+    "refused",
 ]
 
 

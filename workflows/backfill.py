@@ -8,7 +8,7 @@ from activities.backfill import Backfill as Filling
 from ssmd import jobs
 from ssmd.events import UNREPAIRABLE
 from workflows.rollup_day import RollupDay
-from workflows.steps import do, have_done, label_feed
+from workflows.steps import do, have_done, label
 
 FAILED_MAX = 20  # told in the result, which must stay small
 
@@ -22,7 +22,7 @@ class Backfill:
 
     @workflow.run
     async def run(self, missing: jobs.Missing) -> jobs.Backfilled:
-        label_feed(missing.feed)
+        label(missing)
         planned = await do(Filling.plan_backfill, missing, within=timedelta(hours=1))
 
         filled: list[jobs.Filled] = []

@@ -197,13 +197,15 @@ class BinanceAdapter:
         self._young: dict[_Stream, int] = {}  # acknowledged, and not looked at since -> when
         self._unlisted = False  # there are subscriptions whose existence is to be checked
         self._notices: list[Notice] = []  # for the next tick
+        self._unserved: set[str] = set()  # channels that are not of this route, and were told
         self._warned: list[_Stream] = []  # once a tick is enough: a venue that numbers anew would fill the log
         self._gaps: Counter[tuple[str, GapCause]] = Counter()  # open ones
         self._waiting: dict[_Stream, float] = {}  # books that need a snapshot -> seconds before it is asked for
         self._asked: dict[str, _Stream] = {}  # by the request
         self._unsynced: dict[_Stream, None] = {}  # books that are not whole
-        self._rate = product.weight_per_minute / 60 / 3  # weight a second
-        self._budget = self._rate * BUDGET_SECONDS
+        self._rate = product.weight_per_minute / 60 / 3 * subscription.share  # weight a second
+        self._budget_max = max(self._rate * BUDGET_SECONDS, product.snapshots[1][1])
+        self._budget = self._budget_max
         self._ticked_ns = 0
 
     # ----------------------------------------------------------------------------------------------- each frame
@@ -582,9 +584,13 @@ class BinanceAdapter:
 
     # -------------------------------------------------------------------------------------------------- commands
 
+    @property
+    def brings_all(self) -> bool:
+        return self._subscription.general and any(map(is_for_all, self._subscription.channels))
+
     def opened(self) -> Sequence[bytes]:
         """All subscriptions, a list of names each; what is too much for the first moment is sent by `tick`."""
-        self._enqueue(SUBSCRIBE, self._add(self._subscription.symbols, also_all=True))
+        self._enqueue(SUBSCRIBE, self._add(self._subscription.symbols, also_all=self._subscription.general))
         return [self._send() for _ in range(min(BURST, len(self._queue)))]
 
     def subscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
@@ -608,32 +614,34 @@ class BinanceAdapter:
 
     def _add(self, symbols: Iterable[str], *, also_all: bool = False) -> list[_Stream]:
         """New streams to subscribe to. What this route does not serve, or has no room for, is told."""
-        product, new, left = self._product, list[_Stream](), list[str]()
+        product, new, left = self._product, list[_Stream](), dict[str, str]()
         names = dict.fromkeys(symbols)
         for channel in dict.fromkeys(self._subscription.channels):
             if kind_of(channel) not in product.kinds:
-                if also_all:
+                if channel not in self._unserved:
+                    self._unserved.add(channel)
                     evidence = f"{channel}: is no stream of {product.name}, subscribing would only be acknowledged"
                     self._notices.append(Notice("refused", evidence=evidence))
                 continue
             if is_for_all(channel):
-                wanted = [channel] if also_all else []
+                wanted = {channel: ""} if also_all else {}
             else:
-                wanted = [stream_name(name, channel) for name in names]
-            for name in wanted:
+                wanted = {stream_name(name, channel): name for name in names}
+            for name, symbol in wanted.items():
                 if name in self._wanted:
                     continue
                 if len(self._wanted) >= product.streams_max:
-                    left.append(name)
+                    left[name] = symbol
                     continue
                 added = self._streams.get(name) or self._new(name, channel_of(name) or "")
                 added.wanted = True
                 self._wanted[name] = added
                 new.append(added)
         if left:
-            told = ", ".join(left[:NAMES_TOLD_MAX])
+            told = ", ".join(list(left)[:NAMES_TOLD_MAX])
             evidence = f"{len(left)} streams are more than the {product.streams_max} of a connection: {told}"
-            self._notices.append(Notice("refused", evidence=evidence))
+            symbols = tuple(dict.fromkeys(symbol for symbol in left.values() if symbol))
+            self._notices.append(Notice("refused", symbols, evidence=evidence))
         return new
 
     def _drop(self, stream: _Stream) -> None:
@@ -673,7 +681,7 @@ class BinanceAdapter:
     def tick(self, now_ns: int) -> Received | None:
         elapsed = min(max(now_ns - self._ticked_ns, 0) / SECOND_NS, 5.0) if self._ticked_ns else 0.0
         self._ticked_ns = now_ns
-        self._budget = min(self._budget + elapsed * self._rate, self._rate * BUDGET_SECONDS)
+        self._budget = min(self._budget + elapsed * self._rate, self._budget_max)
         for stream in self._warned:
             stream.warned = False
         self._warned.clear()

@@ -76,9 +76,9 @@ def instruments_page(request: Request, body: bytes) -> Instruments:
     for record in _decode(body, _ExchangeInfo).symbols:
         if not isinstance(record.get("symbol"), str) or not record["symbol"]:
             raise Unparsable(f"an instrument in the answer to {request.path} has no symbol")
-        if record.get("status") == "TRADING" and (not quotes or record.get("quoteAsset") in quotes):
+        if not quotes or record.get("quoteAsset") in quotes:
             found.append(record)
-    return Instruments([str(record["symbol"]) for record in found], found, None)
+    return Instruments([str(r["symbol"]) for r in found if r.get("status") == "TRADING"], found, None)
 
 
 # ------------------------------------------------------------------------------------------------------- trades

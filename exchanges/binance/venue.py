@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from exchanges.binance import events, rest, signing
+from exchanges.binance import events, listing, rest, signing
 from exchanges.binance.adapter import BinanceAdapter
 from exchanges.binance.product import Product
 from exchanges.port import (
     Answer,
     FeesPage,
     Instruments,
+    Listing,
     Request,
     Simulation,
     Simulator,
@@ -22,6 +23,8 @@ from ssmd.errors import SsmdError
 
 class Binance:
     """The venue's grammars for one product."""
+
+    listing: Listing = listing
 
     def __init__(self, product: Product) -> None:
         self.product = product

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from exchanges.deribit import events, rest, signing
+from exchanges.deribit import events, listing, rest, signing
 from exchanges.deribit.adapter import DeribitAdapter
 from exchanges.port import (
     Answer,
     FeesPage,
     Instruments,
+    Listing,
     Request,
     Simulation,
     Simulator,
@@ -22,6 +23,8 @@ from ssmd.errors import SsmdError
 
 class Deribit:
     """The venue as the services see it."""
+
+    listing: Listing = listing
 
     def adapter(self, subscription: Subscription) -> DeribitAdapter:
         return DeribitAdapter(subscription)

@@ -417,6 +417,10 @@ class DeribitAdapter:
 
     # ----------------------------------------------------------------------------------------------------- calls
 
+    @property
+    def brings_all(self) -> bool:
+        return any(NAME not in template for template in self._templates)
+
     def opened(self) -> Sequence[bytes]:
         """Heartbeats, then one call for each kind of channel and list, so that a refusal names what it is about."""
         return [self._made(_Call(SET_HEARTBEAT)), *self._join(self._templates, self._symbols)]
@@ -603,7 +607,7 @@ def _templates(subscription: Subscription) -> list[str]:
                     f"{other} and {template} would bring the same data twice: leave one of them out of the YAML"
                 )
         found[template] = where
-    return list(found)
+    return [template for template in found if subscription.general or NAME in template]
 
 
 def _overlap(a: Place, b: Place) -> bool:

@@ -52,14 +52,14 @@ def _listing(currency: str, kind: str = "") -> Request:
 
 def instruments_page(request: Request, body: bytes) -> Instruments:
     records = _result(body, list[dict[str, object]])
-    listed = [record for record in records if record.get("is_active") is not False]
     symbols = []
-    for record in listed:
+    for record in records:
         name = record.get("instrument_name")
         if not isinstance(name, str) or not name:
             raise Unparsable(f"an instrument in the answer to {request.path} has no instrument_name")
-        symbols.append(name)
-    return Instruments(symbols, listed, None)
+        if record.get("is_active") is not False:
+            symbols.append(name)
+    return Instruments(symbols, records, None)
 
 
 # --------------------------------------------------------------------------------------------------------- trades

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from exchanges.kalshi import events, rest, signing
+from exchanges.kalshi import events, listing, rest, signing
 from exchanges.kalshi.adapter import KalshiAdapter
 from exchanges.port import (
     Answer,
     FeesPage,
     Instruments,
+    Listing,
     Request,
     Simulation,
     Simulator,
@@ -22,6 +23,8 @@ from ssmd.errors import SsmdError
 
 class Kalshi:
     """The venue as the services see it."""
+
+    listing: Listing = listing
 
     def adapter(self, subscription: Subscription) -> KalshiAdapter:
         return KalshiAdapter(subscription)

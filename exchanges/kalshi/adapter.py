@@ -387,13 +387,17 @@ class KalshiAdapter:
 
     # -------------------------------------------------------------------------------------------------- commands
 
+    @property
+    def brings_all(self) -> bool:
+        return self._subscription.general and any(map(self._for_all, self._subscription.channels))
+
     def opened(self) -> Sequence[bytes]:
         """One command for each channel and list, so that a refusal names what it is about."""
         symbols = list(dict.fromkeys(self._subscription.symbols))
         owed = []
         for channel in self._subscription.channels:
             if self._for_all(channel):
-                owed.append(self._subscribe(channel, None))
+                owed += [self._subscribe(channel, None)] if self._subscription.general else []
             else:
                 owed += [self._subscribe(channel, tuple(some)) for some in _chunks(symbols, self._room)]
         return owed

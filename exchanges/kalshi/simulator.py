@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from exchanges.kalshi.generator import Generator
+from exchanges.kalshi.generator import TURNOVER_SECONDS, Generator
 from exchanges.kalshi.markets import FILTERS, STATES, Exchange, Level, Market, Trade, complement
 from exchanges.kalshi.messages import BUFFER_OVERFLOW, CHANNELS, EVENT_TYPES, FIREHOSE, UNFILTERED, UNSEQUENCED
 from exchanges.kalshi.signing import (
@@ -228,7 +228,12 @@ class KalshiSimulator:
         if self._generator is None:
             simulation = self._simulation
             self._generator = Generator(
-                simulation.seed, simulation.markets, simulation.frames_per_second, now_ns, self.exchange
+                simulation.seed,
+                simulation.markets,
+                simulation.frames_per_second,
+                now_ns,
+                self.exchange,
+                simulation.turnover_seconds or TURNOVER_SECONDS,
             )
         happened = []
         for ts_ns, kind, message in self._generator.until(now_ns):

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from exchanges.kraken import events, rest, signing
+from exchanges.kraken import events, listing, rest, signing
 from exchanges.kraken.adapter import KrakenAdapter
 from exchanges.port import (
     Answer,
     FeesPage,
     Instruments,
+    Listing,
     Request,
     Simulation,
     Simulator,
@@ -22,6 +23,8 @@ from ssmd.errors import SsmdError
 
 class Kraken:
     """The venue as the services see it."""
+
+    listing: Listing = listing
 
     def adapter(self, subscription: Subscription) -> KrakenAdapter:
         return KrakenAdapter(subscription)

@@ -64,7 +64,8 @@ class KrakenAdapter:
             wanted = Wanted.of(name)
             if wanted.channel in self._channels:
                 raise Permanent(f"Kraken's channel {wanted.channel} is named twice: one connection carries it once")
-            self._channels[wanted.channel] = wanted
+            if wanted.channel != INSTRUMENT or subscription.general:
+                self._channels[wanted.channel] = wanted
         self._symbols: dict[str, dict[str, None]] = {
             channel: dict.fromkeys(subscription.symbols) for channel in self._channels if channel != INSTRUMENT
         }
@@ -277,6 +278,10 @@ class KrakenAdapter:
         return [] if asked.method == UNSUBSCRIBE or ALREADY in said else [notice]
 
     # -------------------------------------------------------------------------------------------------- commands
+
+    @property
+    def brings_all(self) -> bool:
+        return INSTRUMENT in self._channels
 
     def opened(self) -> Sequence[bytes]:
         owed: list[bytes] = []

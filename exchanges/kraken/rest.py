@@ -57,8 +57,8 @@ def instruments_page(request: Request, body: bytes) -> Instruments:
     for raw in _result(body, dict[str, msgspec.Raw]).values():
         pair = _decode(raw, _Pair)
         symbol = symbol_of(pair.wsname) if pair.wsname else ""
-        if symbol and pair.status not in NOT_TRADED and (not wanted or symbol.rpartition("/")[2] in wanted):
-            symbols.append(symbol)
+        if symbol and (not wanted or symbol.rpartition("/")[2] in wanted):
+            symbols += [symbol] if pair.status not in NOT_TRADED else []
             records.append(_decode(raw, dict[str, object]))
     return Instruments(symbols, records, None)
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from exchanges.kraken.events import Grammar
-from exchanges.kraken_futures import events, rest, signing
+from exchanges.kraken_futures import events, listing, rest, signing
 from exchanges.kraken_futures.adapter import KrakenFuturesAdapter
 from exchanges.port import (
     Answer,
     FeesPage,
     Instruments,
+    Listing,
     Request,
     Simulation,
     Simulator,
@@ -24,6 +25,8 @@ from ssmd.errors import SsmdError
 
 class KrakenFutures:
     """The venue as the services see it."""
+
+    listing: Listing = listing
 
     def adapter(self, subscription: Subscription) -> KrakenFuturesAdapter:
         return KrakenFuturesAdapter(subscription)

@@ -251,6 +251,10 @@ class KrakenFuturesAdapter:
 
     # -------------------------------------------------------------------------------------------------- commands
 
+    @property
+    def brings_all(self) -> bool:
+        return False
+
     def opened(self) -> Sequence[bytes]:
         owed = self._asking.ask(SUBSCRIBE, HEARTBEAT, [])
         for feed, symbols in self._symbols.items():

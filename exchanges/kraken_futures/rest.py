@@ -30,13 +30,13 @@ def instruments(series: Sequence[str]) -> list[Request]:
 
 
 def instruments_page(request: Request, body: bytes) -> Instruments:
-    """Those that can be traded. Ids keep their case: some are mixed."""
+    """Ids keep their case: some are mixed."""
     wanted = request.series if isinstance(request, Listing) else ()
     symbols, records = [], []
     for raw in _answer(body, _Instruments).instruments:
         instrument = _decode(raw, _Instrument)
-        if instrument.tradeable and (not wanted or instrument.symbol.partition("_")[0] in wanted):
-            symbols.append(instrument.symbol)
+        if not wanted or instrument.symbol.partition("_")[0] in wanted:
+            symbols += [instrument.symbol] if instrument.tradeable else []
             records.append(_decode(raw, dict[str, object]))
     return Instruments(symbols, records, None)
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from exchanges.polymarket import events, rest, signing
+from exchanges.polymarket import events, listing, rest, signing
 from exchanges.polymarket.adapter import PolymarketAdapter
 from exchanges.port import (
     Answer,
     FeesPage,
     Instruments,
+    Listing,
     Request,
     Simulation,
     Simulator,
@@ -22,6 +23,8 @@ from ssmd.errors import SsmdError
 
 class Polymarket:
     """The venue as the services see it. Symbols are token ids: texts of up to 78 digits."""
+
+    listing: Listing = listing
 
     def adapter(self, subscription: Subscription) -> PolymarketAdapter:
         return PolymarketAdapter(subscription)

@@ -558,6 +558,11 @@ class PolymarketAdapter:
 
     # -------------------------------------------------------------------------------------------------- commands
 
+    @property
+    def brings_all(self) -> bool:
+        """New markets are told on every connection, of which nothing else is known then."""
+        return False
+
     def opened(self) -> Sequence[bytes]:
         return self.subscribe(self._subscription.symbols)
 

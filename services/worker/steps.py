@@ -5,9 +5,14 @@ from typing import Any
 
 from activities.archive import Archive
 from activities.backfill import Backfill
+from activities.day import Days
+from activities.fees import Fees
 from activities.processes import Processes
 from activities.quarantine import Quarantine
+from activities.report import Reports
 from activities.rollup import Rollup
+from activities.secmaster import Secmaster
+from activities.storage import Storage
 from activities.verify import Verify
 from ssmd import config
 
@@ -20,6 +25,9 @@ def steps(
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
     environment = config.load_environment(addresses.environment)
+    storage = Storage(places, environment, addresses.storage)
+    reports = Reports(places, addresses.environment, processes)
+    secmaster = Secmaster(places, addresses)
     backfill = Backfill(places, environment, addresses)
     return [
         archive.await_seal,
@@ -31,7 +39,16 @@ def steps(
         verify.scrub_lake,
         verify.make_again,
         Quarantine(places).replay_quarantine,
-        backfill.feeds_with_gaps,
+        storage.probe_store,
+        storage.await_rollup,
+        storage.store_day,
+        Days(places, addresses).look,
+        reports.reporting,
+        reports.measure,
+        reports.deliver,
+        secmaster.sync_instruments,
+        secmaster.announce_changes,
+        Fees(places, addresses).sync_fees,
         backfill.plan_backfill,
         backfill.fill_window,
     ]

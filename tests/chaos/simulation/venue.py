@@ -53,6 +53,8 @@ class Adapter:
     def __init__(self, subscription: Subscription) -> None:
         self._expected = 1
 
+    brings_all = False
+
     def opened(self) -> Sequence[bytes]:
         return [b'{"cmd":"subscribe"}']
 

@@ -33,6 +33,8 @@ class FakeAdapter:
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
 
+    brings_all = False
+
     def opened(self) -> Sequence[bytes]:
         return [b'{"cmd":"subscribe"}']
 

@@ -231,7 +231,7 @@ async def test_a_planned_closure_is_maintenance_and_no_failure(rig: Rig) -> None
     await rig.start("archiver")
     await rig.start("connector")
     connector = rig.parts["connector"]
-    connector._schedule = b"{}"  # type: ignore[attr-defined]
+    connector._instruments.schedule = b"{}"  # type: ignore[attr-defined]
     connector._venue.planned = "maintenance from 3 to 5"  # type: ignore[attr-defined]
     await until(lambda: len(rig.sent) == 2 and len(rig.sent[1]) == 1)
     await rig.stop("connector")
