@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from activities.archive import Archive
+from activities.backfill import Backfill
 from activities.day import Days
 from activities.fees import Fees
 from activities.processes import Processes
@@ -27,6 +28,7 @@ def steps(
     storage = Storage(places, environment, addresses.storage)
     reports = Reports(places, addresses.environment, processes)
     secmaster = Secmaster(places, environment, addresses)
+    backfill = Backfill(places, environment, addresses)
     return [
         archive.await_seal,
         archive.verify,
@@ -49,4 +51,6 @@ def steps(
         secmaster.sync_instruments,
         secmaster.announce_changes,
         Fees(places, environment, addresses).sync_fees,
+        backfill.plan_backfill,
+        backfill.fill_window,
     ]
