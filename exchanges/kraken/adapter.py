@@ -82,6 +82,7 @@ class KrakenAdapter:
         self._warned: set[tuple[str, str]] = set()  # since the last tick: a venue that goes mad would fill the log
         self._untold: list[Notice] = []
         self._pinged_ns = 0
+        self._probing = False  # a ping was sent because a channel is silent
 
     # ----------------------------------------------------------------------------------------------- each frame
 
@@ -247,6 +248,9 @@ class KrakenAdapter:
     def _answered(self, answer: Answer) -> Received:
         if answer.method == "error":
             return with_more(_CONTROL, [], [Notice("warning", evidence=f"the venue says: {answer.error[:200]}")])
+        if answer.method == "pong" and self._probing:  # of no channel in particular; there is nothing else to ask
+            self._probing = False
+            return with_more(_CONTROL, [], [Notice("explained", channels=tuple(self._channels))])
         if answer.method not in {SUBSCRIBE, UNSUBSCRIBE}:
             return _CONTROL
         symbol = answer.symbol or answer.result.symbol
@@ -305,7 +309,11 @@ class KrakenAdapter:
 
     def probe(self) -> Sequence[bytes]:
         """A ping is all there is to ask: no book can be had without leaving it first."""
-        return [_encode(Command("ping", req_id=self._asking.next_number()))]
+        self._probing = True
+        return [self._ping()]
+
+    def _ping(self) -> bytes:
+        return _encode(Command("ping", req_id=self._asking.next_number()))
 
     def tick(self, now_ns: int) -> Received | None:
         """Requests not answered, books not mended in time; a ping, lest the venue thinks that we are gone."""
@@ -316,7 +324,7 @@ class KrakenAdapter:
             self._pinged_ns = now_ns
         elif now_ns - self._pinged_ns >= PING_NS:
             self._pinged_ns = now_ns
-            owed += self.probe()
+            owed.append(self._ping())
         self._warned.clear()
         notices += self._untold
         self._untold = []

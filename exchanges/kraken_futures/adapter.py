@@ -80,6 +80,7 @@ class KrakenFuturesAdapter:
         self._places: dict[tuple[str, str], _Place] = {}
         self._warned: set[tuple[str, str]] = set()  # since the last tick: a venue that goes mad would fill the log
         self._untold: list[Notice] = []
+        self._probing = False  # heartbeats were asked for once more because a feed is silent
 
     # ----------------------------------------------------------------------------------------------- each frame
 
@@ -219,6 +220,9 @@ class KrakenFuturesAdapter:
         notices: list[Notice] = []
         said = answer.message[:200] or "no reason given"
         if event in DONE:
+            if answer.feed == HEARTBEAT and self._probing:  # of no feed in particular; there is nothing else to ask
+                self._probing = False
+                notices.append(Notice("explained", channels=tuple(FEEDS)))
             for product in answer.product_ids or [""]:
                 asked = self._asking.find(DONE[event], answer.feed, product)
                 if asked is not None:
@@ -275,6 +279,7 @@ class KrakenFuturesAdapter:
 
     def probe(self) -> Sequence[bytes]:
         """There is no JSON ping, and no book can be had without leaving it: heartbeats once more are answered, too."""
+        self._probing = True
         return [_write(SUBSCRIBE, HEARTBEAT, (), 0)]
 
     def tick(self, now_ns: int) -> Received | None:
