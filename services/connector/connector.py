@@ -79,7 +79,7 @@ class Connector:
         self._publisher: Publisher | None = None
         self._attached = False
         self._rest = Rest(self._endpoint.rest, self._simulated)
-        self._instruments = Instruments(self._plan.symbols, venue, self._rest, log)
+        self._instruments = Instruments(self._plan.symbols, venue, self._rest, log, alone=self._plan.shards == 1)
         self._channels = tuple(self._plan.channels or self._version.channels)
         self._carried: dict[int, list[str]] | None = None  # as it is written down
         self._writing = asyncio.Lock()
@@ -277,8 +277,11 @@ class Connector:
     def carry(self, wanted: frozenset[str]) -> None:
         """Carry these instruments from now on. Which connection has which is decided here, and nowhere else."""
         left, shards = self._spread.left, self._plan.shards
-        own = wanted if shards == 1 else {s for s in wanted if self._plan.shard_of(s) == self._shard}
-        for number, change in self._spread.follow(own).items():
+        together = self._instruments.together
+        own = wanted
+        if shards > 1:
+            own = frozenset(s for s in wanted if self._plan.shard_of(together.get(s, s)) == self._shard)
+        for number, change in self._spread.follow(own, together).items():
             if number not in self._spread.places:
                 self._retire(self._carriers.pop(number))
             elif number not in self._carriers:
