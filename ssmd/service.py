@@ -54,7 +54,7 @@ def addresses(data: Path, env: str | None) -> config.Addresses:
     environment = config.load_environment(env or "local")
     if environment.servers == "local":  # its default ports may be those of another data folder's platform
         raise Permanent(f"no platform is running on the data folder {data}: start one with `ssmd up --data {data}`")
-    return config.Addresses(environment.name, environment.nats, environment.temporal.address, "", {}, {})
+    return config.Addresses(environment.name, environment.nats.url, environment.temporal.address, "", {}, {})
 
 
 def _alive(process: int) -> bool:
