@@ -8,6 +8,7 @@ write or fsync is never retried (after a failed fsync the kernel may have droppe
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -85,6 +86,21 @@ def replace_by(path: Path, write: Callable[[BinaryIO], object], mode: int = 0o64
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def create_by(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """As `replace_by`, but raises FileExistsError, and changes nothing, if `path` exists by then."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        replace_by(aside, write)
+        os.link(aside, path)  # unlike a rename it never replaces
+    except FileExistsError:
+        raise
+    except OSError as e:
+        raise DiskFailed(path, e) from e
+    finally:
+        aside.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
