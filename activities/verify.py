@@ -22,10 +22,15 @@ class Verify:
 
     @activity.defn(no_thread_cancel_exception=True)
     def scrub_archive(self, day: jobs.Scrub) -> jobs.Scrubbed:
-        """Read manifest, cursor, every segment and every frame's number. Raises Permanent if there is no such day."""
+        """Read manifest, cursor, every segment and every frame's number.
+
+        Of a day that is not there: Permanent, or with `if_any` an empty answer.
+        """
         check_day(jobs.Day(day.feed, day.date))
         folder = archive.day_folder(self._places.archive, day.feed, day.date)
         if not folder.is_dir() and not (self._places.lake / tables.manifest_path(day.feed, day.date)).exists():
+            if day.if_any:
+                return jobs.Scrubbed()
             raise Permanent(
                 f"nothing of {day.feed} is archived for {day.date} in {self._places.archive}: "
                 "`ssmd data list` shows what is"

@@ -5,14 +5,17 @@ where. A data folder holds `journal/ archive/ lake/ nats/ temporal/ logs/ keys/ 
 format. While `ssmd up` runs, `run/addresses.json` says where everything listens.
 """
 
+import importlib
 import os
+import sys
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ssmd import __version__, durable
 from ssmd.errors import Permanent
@@ -106,15 +109,18 @@ class Symbols(_Model):
     refresh_seconds: float = 60.0
 
 
+Reference = Annotated[str, Field(pattern=r"^(env|file):.+")]  # where a secret is, never what it is
+
+
 class KeyReference(_Model):
     """Where a credential is (`env:NAME` or `file:PATH`, with {data}), never what it is."""
 
-    id: str = Field(pattern=r"^(env|file):.+")
-    secret: str = Field(pattern=r"^(env|file):.+")
+    id: Reference
+    secret: Reference
 
     def load(self, data: Path) -> tuple[str, bytes]:
         """The key id and the secret. Raises Permanent naming the reference, never the value."""
-        return _dereference(self.id, data).decode().strip(), _dereference(self.secret, data)
+        return dereference(self.id, data).decode().strip(), dereference(self.secret, data)
 
 
 class EnvironmentFeed(_Model):
@@ -127,10 +133,38 @@ class EnvironmentFeed(_Model):
     key: KeyReference | None = None
 
 
+class Tls(_Model):
+    """How a server is trusted (`ca`: PEM; none: the system's), and who we are to it (client certificate and key)."""
+
+    ca: Reference | None = None
+    certificate: Reference | None = None
+    key: Reference | None = None
+    server_name: str | None = None  # in the server's certificate, if the address is not
+
+    @model_validator(mode="after")
+    def _both(self) -> "Tls":
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a client certificate needs its key, and a key its certificate: give both or neither")
+        return self
+
+
 class Temporal(_Model):
+    """Where Temporal is and who we are there. With an API key, TLS is on."""
+
     address: str = "127.0.0.1:7233"
-    namespace: str = "default"
+    namespace: str = "default"  # a name, or a reference (env: or file:)
     task_queue: str = "ssmd"
+    tls: Tls | None = None
+    api_key: Reference | None = None
+    deployment: Name | None = None  # worker versioning under this name; none: any worker takes any job
+
+    @property
+    def space(self) -> str:
+        """The namespace's name. Raises Permanent if its reference leads nowhere."""
+        named = self.namespace
+        if not named.startswith(("env:", "file:")):
+            return named
+        return dereference(named, ELSEWHERE).decode().strip()
 
 
 class Archiving(_Model):
@@ -191,6 +225,70 @@ class Retention(_Model):
     lake_days: int | None = Field(None, ge=1)
 
 
+class Webhook(_Model):
+    """Takes a report as JSON by POST; its address is often a secret, so it is a reference."""
+
+    url: Reference
+
+
+class Ntfy(_Model):
+    """An ntfy server; whoever knows the topic may read it, so it is a reference."""
+
+    server: str = Field("https://ntfy.sh", pattern=r"^https?://.+")
+    topic: Reference
+    token: Reference | None = None
+
+
+class Mail(_Model):
+    """An SMTP server, and who writes to whom."""
+
+    server: str
+    port: int = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    ca: Reference | None = None  # PEM, where the system does not trust the server's certificate
+    user: Reference | None = None
+    password: Reference | None = None
+    sender: str = Field(pattern=r".+@.+")
+    to: list[Annotated[str, Field(pattern=r".+@.+")]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _no_password_in_the_clear(self) -> "Mail":
+        if (self.user is None) != (self.password is None):
+            raise ValueError("a user needs a password, and a password its user: give both or neither")
+        if self.password is not None and self.security == "none":
+            raise ValueError("a password does not go over an open connection: set security to starttls or tls")
+        return self
+
+
+class Reports(_Model):
+    """Where the daily report goes; nowhere, unless named."""
+
+    webhook: Webhook | None = None
+    ntfy: Ntfy | None = None
+    mail: Mail | None = None
+
+
+Overlap = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"]
+
+
+class Schedule(_Model):
+    """When a job runs by itself (UTC), and what then: see `ssmd.schedules`, which has the defaults.
+
+    `overlap`: what if the one before still runs. `catch_up_seconds`: how late a missed run is still made up for.
+    `jitter_seconds`: a run begins up to so much later, so that not all begin together. `paused` unset: as it is.
+    """
+
+    workflow: str | None = None
+    cron: str | None = None
+    every_seconds: int | None = Field(None, ge=60)
+    feeds: list[Name] = []  # none: each feed of the environment
+    input: dict[str, str | int | bool] = {}
+    overlap: Overlap = "skip"
+    catch_up_seconds: int = Field(86_400, ge=10)  # Temporal allows no less
+    jitter_seconds: int = Field(0, ge=0)
+    paused: bool | None = None
+
+
 class Environment(_Model):
     """What runs where: `local` runs everything here against simulators."""
 
@@ -203,7 +301,15 @@ class Environment(_Model):
     rolling_up: RollingUp = RollingUp()
     storage: Storage | None = None
     retention: Retention = Retention()
+    reports: Reports = Reports()
+    schedules: dict[Name, Schedule | None] = {}  # by name, over the defaults; null leaves a default out
     feeds: list[EnvironmentFeed] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _own_temporal_is_open(self) -> "Environment":
+        if self.servers == "local" and (self.temporal.tls or self.temporal.api_key):
+            raise ValueError("the Temporal that `ssmd up` starts has no TLS and no API keys: set servers: remote")
+        return self
 
     def feed(self, name: str) -> EnvironmentFeed:
         """How this environment runs a feed. Where all feeds are simulated, any other is as well, if asked for."""
@@ -244,6 +350,14 @@ def application_folder() -> Path:
     return folder
 
 
+def application(module: str) -> Any:
+    """A module of the application, which is not in our wheel."""
+    folder = str(application_folder())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module(module)
+
+
 def load_feed(name: str, folder: Path | None = None) -> Feed:
     return _load(Feed, "feed", name, (folder or config_folder()) / "feeds")
 
@@ -273,13 +387,43 @@ def _load(model: type[_M], kind: str, name: str, folder: Path) -> _M:
         first = e.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         more = f" (and {e.error_count() - 1} more)" if e.error_count() > 1 else ""
-        raise Permanent(f"{path}: {field}: {first['msg'].lower()}{more}") from e
+        raise Permanent(f"{path}:{_line(text, first['loc'])}: {field}: {first['msg'].lower()}{more}") from e
     if loaded.name != name:
         raise Permanent(f"{path}: name: is {loaded.name!r}, but must be that of the file, {name!r}")
     return loaded
 
 
-def _dereference(reference: str, data: Path) -> bytes:
+def line_of(folder: str, name: str, loc: Sequence[str | int]) -> str:
+    """`file:line` of what a configuration file says at `loc`, or of the nearest thing around it."""
+    path = config_folder() / folder / f"{name}.yaml"
+    try:
+        return f"{path}:{_line(path.read_text(), loc)}"
+    except OSError:
+        return str(path)
+
+
+def _line(text: str, loc: Sequence[str | int]) -> int:
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = 1
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == part), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return int(line)
+
+
+ELSEWHERE = Path("{data}")  # for what does not lie in a data folder: `{data}` in a reference then stays as it is
+
+
+def dereference(reference: str, data: Path) -> bytes:
+    """What `env:NAME` or `file:PATH` (with {data}) leads to. Raises Permanent naming the reference, never the value."""
     kind, _, where = reference.partition(":")
     if kind == "env":
         value = os.environ.get(where)

@@ -1,17 +1,24 @@
 """What workflows and activities are asked (nouns) and answer (participles): small, plain JSON, references only."""
 
+import re
 from dataclasses import dataclass, field
+from datetime import date as calendar_date
+from datetime import timedelta
 
 TASK_QUEUE = "ssmd"
 
 
 @dataclass(frozen=True)
 class Day:
-    """A feed's UTC day (YYYY-MM-DD). With `seal` it is sealed now instead of waiting until it is over."""
+    """A feed's UTC day (YYYY-MM-DD). With `seal` it is sealed now instead of waiting until it is over.
+
+    With `if_any`, a day of which nothing is archived is no error, and nothing is done.
+    """
 
     feed: str
     date: str
     seal: bool = False
+    if_any: bool = False
 
     @property
     def rollup_id(self) -> str:
@@ -79,10 +86,11 @@ class RolledUp:
 
 @dataclass(frozen=True)
 class Scrub:
-    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at."""
+    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at; `if_any` as in `Day`."""
 
     feed: str
     date: str
+    if_any: bool = False
 
     @property
     def verify_id(self) -> str:
@@ -277,3 +285,204 @@ class Progress:
     doing: str
     done: int = 0
     total: int = 0
+
+
+# --------------------------------------------------------------------------------------------------- a trading day
+
+DAY_STATES = ("pending", "starting", "active", "ending", "complete")
+
+
+@dataclass(frozen=True)
+class FeedSeen:
+    """How a feed of a day is: what its services say of themselves (None: they tell nothing), and what is on disk.
+
+    `revision` is of the archive's manifest (0: none yet), `rolled_up` the one that its tables were made from (0: none).
+    `empty`: nothing came that day, and nothing will.
+    """
+
+    feed: str
+    connected: bool | None = None
+    archiving: bool | None = None
+    gaps_open: int | None = None
+    frames: int = 0
+    sealed: bool = False
+    revision: int = 0
+    rolled_up: int = 0
+    empty: bool = False
+
+    @property
+    def waits_for(self) -> str:
+        """What is missing until it can capture; empty: nothing."""
+        if self.connected is False:
+            return f"the connector of {self.feed}"
+        return f"the archiver of {self.feed}" if self.archiving is False else ""
+
+    @property
+    def lacks(self) -> str:
+        """What is missing until its day is complete; empty: nothing."""
+        if self.empty:
+            return ""
+        if not self.sealed:
+            return f"the seal of {self.feed}"
+        return "" if self.rolled_up >= self.revision else f"the rollup of {self.feed}"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A day came into a state at a time (UTC, ISO 8601), and why."""
+
+    at: str
+    state: str
+    why: str
+
+
+@dataclass(frozen=True)
+class DayLife:
+    """What a run of TradingDay hands to its successor."""
+
+    state: str
+    turns: list[Turn]
+    feeds: list[FeedSeen]
+
+
+@dataclass(frozen=True)
+class TradingDay:
+    """An environment's UTC day (YYYY-MM-DD). `life` is for runs that continue an earlier one."""
+
+    environment: str
+    date: str
+    life: DayLife | None = None
+
+    @property
+    def day_id(self) -> str:
+        return f"day/{self.environment}/{self.date}"
+
+
+@dataclass(frozen=True)
+class DayStatus:
+    """A day's state, what it waits for, how its feeds were last seen, and its turns from one state to the next.
+
+    `opened` names the workflow that lives the day, where this one only opened it.
+    """
+
+    environment: str
+    date: str
+    state: str
+    waits_for: list[str] = field(default_factory=list)
+    feeds: list[FeedSeen] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    opened: str | None = None
+
+
+@dataclass(frozen=True)
+class EndDay:
+    """End a day before midnight. With `seal` its archives are sealed and rolled up now, as far as they have come."""
+
+    reason: str = ""
+    seal: bool = False
+
+
+@dataclass(frozen=True)
+class RollDay:
+    """End a day and open the next."""
+
+    reason: str = ""
+    seal: bool = False
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something worth finding in a day's history."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ForceDay:
+    """Put a day into a later state, whatever it waits for."""
+
+    state: str
+    reason: str
+
+
+# ------------------------------------------------------------------------------------------------------ the report
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report on a UTC day (YYYY-MM-DD) of a worker's environment; `deliver` sends it where the environment says."""
+
+    date: str
+    deliver: bool = True
+
+    @property
+    def report_id(self) -> str:
+        return f"report/{self.date}" + ("" if self.deliver else "/look")
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """Whose report it is: the environment, its feeds, and where it goes (`webhook`, `ntfy`, `mail`)."""
+
+    environment: str
+    feeds: list[str]
+    targets: list[str]
+
+
+@dataclass(frozen=True)
+class FeedHealth:
+    """A feed's day in figures, each part's mark from 0 to 1 (those that could be had), and their score from 0 to 100.
+
+    `covered` is the mean share of the day over all instruments, `affected` how many a gap concerns that is not
+    repaired, `frames_usual` the median of the week before, lags are from the venue's time to ours.
+    """
+
+    feed: str
+    date: str
+    score: float
+    marks: dict[str, float] = field(default_factory=dict)
+    instruments: int = 0
+    covered: float | None = None
+    affected: int = 0
+    gaps: int = 0
+    gap_seconds: float = 0.0
+    frames: int = 0
+    frames_usual: int | None = None
+    quarantined: int = 0
+    lag_ms_p50: float | None = None
+    lag_ms_p99: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A report: its environment's day, feed by feed, worst first, and where it was delivered."""
+
+    environment: str
+    date: str
+    feeds: list[FeedHealth]
+    delivered: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        scores = ", ".join(f"{health.feed} {health.score:.1f}" for health in self.feeds) or "no feeds"
+        return f"ssmd {self.environment} {self.date}: {scores}"
+
+
+_RELATIVE = re.compile(r"yesterday|today(?:-([0-9]{1,5}))?")
+
+
+def date_of(said: str, today: calendar_date) -> str:
+    """The date that `yesterday`, `today` or `today-7` means on a day; anything else is the date itself."""
+    relative = _RELATIVE.fullmatch(said)
+    if relative is None:
+        return said
+    days = 1 if said == "yesterday" else int(relative[1] or 0)
+    return (today - timedelta(days=days)).isoformat()
+
+
+def summary(job: object) -> str:
+    """A job's input in a few words, as lists show it: `kalshi 2026-11-20 04:00`."""
+    said = [str(getattr(job, name)) for name in ("environment", "feed", "date") if getattr(job, name, "")]
+    hour = getattr(job, "hour", None)
+    return " ".join(said if hour is None else [*said, f"{hour:02d}:00"])

@@ -6,7 +6,7 @@ from temporalio import workflow
 
 from activities.fees import Fees
 from ssmd import jobs
-from workflows.steps import do, label_feed
+from workflows.steps import do, label
 
 
 @workflow.defn
@@ -18,7 +18,7 @@ class SyncFees:
 
     @workflow.run
     async def run(self, job: jobs.FeeListing) -> jobs.Synced:
-        label_feed(job.feed)
+        label(job)
         synced = await do(Fees.sync_fees, job, within=timedelta(hours=6))
         self._progress = jobs.Progress("done")
         return synced

@@ -7,7 +7,7 @@ from temporalio import workflow
 
 from activities.secmaster import Secmaster
 from ssmd import jobs
-from workflows.steps import do, label_feed
+from workflows.steps import do, label
 
 
 @workflow.defn
@@ -19,7 +19,7 @@ class SyncSecmaster:
 
     @workflow.run
     async def run(self, job: jobs.Listing) -> jobs.Synced:
-        label_feed(job.feed)
+        label(job)
 
         self._progress = jobs.Progress("reading the instruments")
         synced = await do(Secmaster.sync_instruments, job, within=timedelta(hours=2))

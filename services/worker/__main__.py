@@ -53,8 +53,9 @@ def main() -> None:
 def _addresses_if_any(data: Path, env: str | None) -> config.Addresses:
     """A local job needs no platform; without one of this folder's own there is nobody to ask for a seal."""
     config.Places(data).check()
-    environment = config.load_environment(env or "local")
-    if config.load_addresses(data) is None and environment.servers == "local":
+    running = config.load_addresses(data)
+    environment = config.load_environment(env or (running.environment if running is not None else "local"))
+    if running is None and environment.servers == "local":
         return config.Addresses(environment.name, "", "", "", {}, {})
     return service.addresses(data, env)
 

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from activities.archive import Archive
+from activities.day import Days
 from activities.fees import Fees
 from activities.processes import Processes
 from activities.quarantine import Quarantine
+from activities.report import Reports
 from activities.rollup import Rollup
 from activities.secmaster import Secmaster
 from activities.storage import Storage
@@ -24,6 +26,7 @@ def steps(
     verify = Verify(places, processes)
     storage = Storage(places, environment, addresses.storage)
     secmaster = Secmaster(places, environment, addresses)
+    reports = Reports(places, addresses.environment, processes)
     return [
         archive.await_seal,
         archive.verify,
@@ -37,6 +40,10 @@ def steps(
         storage.probe_store,
         storage.await_rollup,
         storage.store_day,
+        Days(places, addresses).look,
+        reports.reporting,
+        reports.measure,
+        reports.deliver,
         secmaster.sync_instruments,
         secmaster.announce_changes,
         Fees(places, environment, addresses).sync_fees,

@@ -16,7 +16,23 @@ EXIT_INTERRUPTED = 130
 def build() -> typer.Typer:
     """All commands. Each imports what it needs when it runs: `ssmd --help` takes 0.1 s, DuckDB alone 0.2."""
     # Not at the top: they import this package's neighbours.
-    from ssmd.cli import coverage, data, fees, gaps, publish, quarantine, query, rollup, secmaster, tail, up, verify  # noqa: PLC0415  # noqa: PLC0415
+    from ssmd.cli import (  # noqa: PLC0415
+        coverage,
+        data,
+        day,
+        fees,
+        gaps,
+        publish,
+        quarantine,
+        query,
+        report,
+        rollup,
+        schedule,
+        secmaster,
+        tail,
+        up,
+        verify,
+    )
 
     app = typer.Typer(
         name="ssmd",
@@ -38,6 +54,9 @@ def build() -> typer.Typer:
     app.add_typer(quarantine.app, name="quarantine")
     app.command()(verify.verify)
     app.command()(publish.publish)
+    app.add_typer(schedule.app, name="schedule")
+    app.add_typer(day.app, name="day")
+    app.command()(report.report)
     app.add_typer(secmaster.app, name="secmaster")
     app.add_typer(fees.app, name="fees")
     app.command()(version)

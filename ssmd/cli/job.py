@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import msgspec
 import typer
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
-from ssmd import config, jobs
+from ssmd import config, jobs, temporal
 from ssmd.config import Addresses
 from ssmd.errors import Permanent, Transient
 
@@ -42,20 +42,23 @@ def here(
 
 async def by_temporal(workflow: str, given: object, id_: str, answer: type[R], addresses: Addresses, command: str) -> R:
     """Start the workflow, or join it where it runs already, and wait for its result; `command` would do so again."""
-    temporal = config.load_environment(addresses.environment).temporal
+    settings = config.load_environment(addresses.environment).temporal
     try:
-        connecting = Client.connect(addresses.temporal, namespace=temporal.namespace)
+        connecting = temporal.connect(settings, addresses.temporal)
         client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
         handle = await client.start_workflow(
             workflow,
             given,
             id=id_,
-            task_queue=temporal.task_queue,
+            task_queue=settings.task_queue,
             result_type=answer,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=jobs.summary(given),
+            static_details=f"Started with `{command}`.",
+            memo={"started_by": command},
             rpc_timeout=timedelta(seconds=CONNECT_SECONDS),
         )
-    except (RuntimeError, RPCError, TimeoutError) as e:
+    except (Transient, RPCError, TimeoutError) as e:
         raise Transient(
             f"no Temporal answers at {addresses.temporal}: start it with `ssmd up`, or do it here with --local"
         ) from e

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from ssmd import durable
+from ssmd import config, durable
 from ssmd.errors import Permanent
 
 LOOPBACK = "127.0.0.1"
@@ -47,9 +47,9 @@ def find_binary(name: str) -> Path:
 def nats_command(binary: Path, folder: Path, port: int, monitor_port: int) -> list[str]:
     """Write `folder`/nats.conf; the command that serves NATS with JetStream from it, on loopback alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "nats.conf"
-    config.write_text(nats_config(folder, port, monitor_port))
-    return [str(binary), "-c", str(config)]
+    told = folder / "nats.conf"
+    told.write_text(nats_config(folder, port, monitor_port))
+    return [str(binary), "-c", str(told)]
 
 
 def nats_config(folder: Path, port: int, monitor_port: int) -> str:
@@ -68,13 +68,15 @@ jetstream {{
 """
 
 
-def temporal_command(binary: Path, folder: Path, port: int, ui_port: int) -> list[str]:
+def temporal_command(binary: Path, folder: Path, port: int, ui_port: int, namespace: str = "default") -> list[str]:
     """The command that serves Temporal and its web UI on loopback, keeping its state in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [str(binary), "server", "start-dev", "--ip", LOOPBACK, "--port", str(port), "--ui-port", str(ui_port)]
     command += ["--db-filename", str(folder / "temporal.db"), "--log-level", "warn", "--ui-disable-news-fetch"]
     for name in SEARCH_ATTRIBUTES:
         command += ["--search-attribute", f"{name}=Keyword"]
+    if namespace != "default":
+        command += ["--namespace", namespace]
     return command
 
 
@@ -109,14 +111,16 @@ async def nats_ready(monitor_port: int) -> None:
         await wait_ready("nats-server", healthy)
 
 
-async def temporal_ready(address: str, namespace: str = "default") -> None:
+async def temporal_ready(address: str, settings: config.Temporal = config.Temporal()) -> None:  # noqa: B008 - frozen
     """Wait until the namespace is there and knows our search attributes (both come after the port opens)."""
     from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest  # noqa: PLC0415
-    from temporalio.client import Client  # noqa: PLC0415
+
+    from ssmd import temporal  # noqa: PLC0415
 
     async def complete() -> bool:
-        client = await Client.connect(address, namespace=namespace)
-        known = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
+        client = await temporal.connect(settings, address)
+        asked = ListSearchAttributesRequest(namespace=client.namespace)
+        known = await client.operator_service.list_search_attributes(asked)
         return set(SEARCH_ATTRIBUTES) <= set(known.custom_attributes)
 
     await wait_ready("temporal", complete)
