@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from activities.archive import Archive
+from activities.backfill import Backfill
 from activities.day import Days
 from activities.fees import Fees
 from activities.processes import Processes
@@ -25,8 +26,9 @@ def steps(
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
     storage = Storage(places, environment, addresses.storage)
-    secmaster = Secmaster(places, environment, addresses)
     reports = Reports(places, addresses.environment, processes)
+    secmaster = Secmaster(places, environment, addresses)
+    backfill = Backfill(places, environment, addresses)
     return [
         archive.await_seal,
         archive.verify,
@@ -40,6 +42,8 @@ def steps(
         storage.probe_store,
         storage.await_rollup,
         storage.store_day,
+        storage.find_expired,
+        storage.retire,
         Days(places, addresses).look,
         reports.reporting,
         reports.measure,
@@ -47,4 +51,6 @@ def steps(
         secmaster.sync_instruments,
         secmaster.announce_changes,
         Fees(places, environment, addresses).sync_fees,
+        backfill.plan_backfill,
+        backfill.fill_window,
     ]
