@@ -81,9 +81,10 @@ class Pages:
             raise problem if isinstance(problem, Permanent) else NothingRead(str(problem))
 
     def __iter__(self) -> Iterator[Page]:
-        """What was read, in the order of the chains."""
+        """What was read, in the order of the chains; whoever takes long over a page is heard of after each."""
         with self._path.open("rb") as lines:
             for line in lines:
+                self.beat()
                 yield msgspec.json.decode(line, type=Page)
 
     def close(self) -> None:

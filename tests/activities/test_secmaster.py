@@ -206,6 +206,30 @@ def test_a_damaged_file_is_told_and_never_served(rig: Rig) -> None:
         rig.sync()
 
 
+def test_changes_wait_until_they_are_announced(rig: Rig, nats_server, free_port) -> None:  # type: ignore[no-untyped-def]
+    rig.sync()
+
+    def announce(url: str) -> int:
+        addresses = msgspec.structs.replace(rig.addresses, nats=url)
+        secmaster = Secmaster(config.Places(rig.data), ENVIRONMENT, addresses)
+        return ActivityEnvironment().run(secmaster.announce_changes, jobs.Listing(FEED))
+
+    assert announce("") == 0
+    with pytest.raises(Transient, match="cannot be announced"):
+        announce(f"nats://127.0.0.1:{free_port()}")
+    rig.move(5.5)
+    again = rig.sync()
+    assert announce(nats_server.url) == 30 + again.listed + again.changed
+    assert announce(nats_server.url) == 0
+
+
+def test_two_syncs_of_a_feed_take_turns(rig: Rig) -> None:
+    lock = versions.lock(rig.lake, versions.INSTRUMENTS, FEED, "another sync")
+    with lock, pytest.raises(Transient, match="another sync"):
+        rig.sync()
+    assert rig.sync().whole
+
+
 def test_fees_have_versions_too(rig: Rig) -> None:
     def sync() -> jobs.Synced:
         return ActivityEnvironment().run(
