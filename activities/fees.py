@@ -57,6 +57,7 @@ class Fees:
             try:
                 with rest.of_feed(feed, self._environment, self._addresses, key=key, beat=pages.beat) as asked:
                     pages.read(asked, chains, read)
+                    pages.check()
                 for page in pages:
                     for record in page.records:
                         found.add(record, page.ts)
@@ -64,7 +65,8 @@ class Fees:
                 if whole and (gone := found.missing()):
                     latest = versions.latest(lake, table, before, {key[0] for key in gone})
                     found.rows += [_gone(row, now_ns()) for key, row in latest.items() if key in gone]
-                after = versions.publish(lake, table, before, found.rows, now_ns(), whole=whole, full=True)
+                rows = [versions.made(table, before, found.rows)] if found.rows else []
+                after = versions.publish(lake, table, before, rows, now_ns(), whole=whole, full=True)
                 pages.forget()
             finally:
                 pages.close()

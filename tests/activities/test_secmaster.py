@@ -168,6 +168,35 @@ def test_a_next_try_goes_on_where_the_last_one_ended(rig: Rig, monkeypatch: pyte
     assert len(rig.asked.targets) == 5 <= read + 2  # no page was asked for twice
 
 
+def test_a_look_for_what_is_missing_that_fails_costs_nothing_else(rig: Rig) -> None:
+    rig.sync()
+    rig.move(7.5)
+    rig.asked.fault = lambda target: Answer(503, b"") if "tickers=" in target else None
+    some = rig.sync()
+    assert (some.whole, some.delisted) == (False, 0) and some.listed >= 1 and "tickers" in some.unread[0].request
+    rig.asked.fault = lambda target: None
+    assert rig.sync().changed == 1
+
+
+def test_a_try_that_ended_while_it_looked_for_what_is_missing_is_taken_up(rig: Rig) -> None:
+    rig.sync()
+    rig.move(7.5)
+
+    def fault(target: str) -> Answer | None:
+        if "tickers=" in target:
+            rig.environment.cancel()
+        return None
+
+    rig.asked.fault = fault
+    with pytest.raises(CancelledError):
+        rig.sync()
+    rig.asked.fault = lambda target: None
+    rig.asked.targets.clear()
+    done = rig.sync(details=tuple(msgspec.to_builtins(rig.heartbeats[-1])))
+    assert done.whole and done.changed == 1 and done.listed >= 1
+    assert all("tickers=" in target for target in rig.asked.targets)  # the listing was there already
+
+
 def test_a_delisted_instrument_has_a_last_version(rig: Rig) -> None:
     rig.sync()
     gone = next(iter(rig.simulator.exchange.markets))
@@ -190,7 +219,7 @@ def test_many_syncs_make_few_files_with_the_same_rows(rig: Rig) -> None:
     manifest = versions.load(rig.lake, versions.INSTRUMENTS, FEED)
     assert [file.tier for file in manifest.files] == [1, 1, 0, 0, 0]
     assert len(manifest.merged) == 2 * versions.MERGE_FILES
-    last_two = versions.of_revisions(rig.lake, versions.INSTRUMENTS, manifest, 16, 17)
+    last_two = versions.of_revisions(rig.lake, versions.INSTRUMENTS, manifest, 16, 17, ["symbol"])
     assert [row["revision"] for row in last_two] == [16, 17]
 
 

@@ -35,7 +35,8 @@ def test_every_moment_is_found_again(syncs: list[dict[str, str]], at: int) -> No
             new = {s: status for s, status in states.items() if latest.get(s) != status}
             rows = [row(s, status, now, "changed" if s in latest else "listed") for s, status in new.items()]
             with versions.lock(lake, versions.INSTRUMENTS, "f", "a test"):
-                after = versions.publish(lake, versions.INSTRUMENTS, before, rows, now, whole=True, full=False)
+                some = [versions.made(versions.INSTRUMENTS, before, rows)] if rows else []
+                after = versions.publish(lake, versions.INSTRUMENTS, before, some, now, whole=True, full=False)
             assert after.revision == before.revision + bool(rows)
             model += [(now, s, status) for s, status in new.items()]
         manifest = versions.load(lake, versions.INSTRUMENTS, "f")
@@ -55,9 +56,8 @@ def test_merged_files_go_after_a_day(tmp_path: Path) -> None:
     lake, table = tmp_path / "lake", versions.INSTRUMENTS
     for number in range(1, versions.MERGE_FILES + 1):
         before = versions.load(lake, table, "f")
-        versions.publish(
-            lake, table, before, [row(f"S{number}", "open", number, "listed")], number, whole=True, full=True
-        )
+        new = versions.made(table, before, [row(f"S{number}", "open", number, "listed")])
+        versions.publish(lake, table, before, [new], number, whole=True, full=True)
     manifest = versions.load(lake, table, "f")
     assert len(manifest.files) == 1 and len(list(lake.rglob("*.parquet"))) == versions.MERGE_FILES + 1
     later = versions.KEEP_MERGED_NS + versions.MERGE_FILES + 1
