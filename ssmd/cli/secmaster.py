@@ -192,6 +192,8 @@ def show_synced(done: "jobs.Synced", what: str, json: bool) -> None:
     """The result in a sentence, and one for each page that is missing."""
     if json:
         echo_json(done)
+    elif done.note:
+        typer.echo(f"nothing to read: {done.note}")
     else:
         new = ", ".join(f"{n:,} {word}" for word, n in (("new", done.listed), ("changed", done.changed)) if n)
         gone = f"{done.delisted:,} gone" if done.delisted else ""
