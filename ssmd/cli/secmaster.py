@@ -67,7 +67,9 @@ def list_(
     ] = None,
     series: Annotated[str | None, typer.Option(help="Only those of a series.")] = None,
     as_of: AsOf = None,
-    every: Annotated[bool, typer.Option("--all", help=f"Every one (else: the first {SHOWN}).")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help=f"Every one (else: those not settled or delisted, the first {SHOWN}).")
+    ] = False,
     json: Json = False,
     data: DataFolder = Path("data"),
 ) -> None:
@@ -76,6 +78,8 @@ def list_(
     if status is not None:
         conditions.append("status = ?")
         values.append(_known_status(status))
+    elif not every:
+        conditions.append("status NOT IN ('settled', 'delisted')")
     if series is not None:
         conditions.append("list_contains(series, ?)")
         values.append(series)

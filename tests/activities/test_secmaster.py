@@ -107,6 +107,7 @@ def test_versions_follow_each_other_and_none_is_written_over(rig: Rig) -> None:
     assert rig.query(f"SELECT status FROM instruments_as_of({before}) WHERE symbol = '{oldest}'") == [("open",)]
     assert rig.query(f"SELECT status FROM instruments WHERE symbol = '{oldest}'") == [("settled",)]
     assert rig.query(f"SELECT count(*) FROM instruments_as_of({before})") == [(30,)]
+    assert rig.query("SELECT count(*) FROM instruments_as_of(epoch_ns(TIMESTAMP '2026-01-01 14:30'))") == [(0,)]
     assert rig.query(f"SELECT count(*) FROM instruments_as_of({before - 3600 * SECOND_NS})") == [(0,)]
     assert all(path.read_bytes() == content for path, content in files.items())
     ranges = rig.query("SELECT symbol, valid_from, valid_to FROM instrument_versions")

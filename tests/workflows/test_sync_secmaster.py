@@ -161,6 +161,8 @@ def test_the_command_line_syncs_lists_and_finds(tmp_path: Path, asked: Asked, na
     assert json.loads(again.stdout)["changed"] == 0
     listed = json.loads(command("secmaster", "list", FEED, "--status", "open", "--json").stdout)
     assert len(listed) == 12 and listed[0]["tick_size"] == "0.01"
+    alive = json.loads(command("secmaster", "list", "--series", "KXBTCD", "--as-of", "now", "--json").stdout)
+    assert alive and all(row["series"] == ["KXBTCD"] for row in alive)
     found = json.loads(command("secmaster", "search", "bitcoin", "--json").stdout)
     assert found and all("Bitcoin" in row["title"] for row in found)
     symbol = found[0]["symbol"]
