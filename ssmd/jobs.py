@@ -251,6 +251,7 @@ class Synced:
     odd_reason: str = ""
     unread: list[Unread] = field(default_factory=list)
     announced: int = 0
+    note: str = ""  # why there was nothing to read
 
 
 @dataclass(frozen=True)
