@@ -3,16 +3,14 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
 from temporalio import activity
-from temporalio.exceptions import CancelledError
 
 from activities.archive import check_day
+from activities.together import Together, go_on
 from ssmd import (
     __version__,
     archive,
@@ -28,14 +26,12 @@ from ssmd import (
     tables,
 )
 from ssmd.clock import date_of
-from ssmd.errors import Permanent, Transient
+from ssmd.errors import Permanent
 from ssmd.published import Named, Object, Published
 from ssmd.storage import Store
 
 LOOK_SECONDS = 1.0
 EXPIRED_MAX = 300  # of one run, which is daily: their names travel through Temporal
-
-R = TypeVar("R")
 
 
 class Storage:
@@ -72,7 +68,7 @@ class Storage:
                     return manifest.revision
             activity.heartbeat(jobs.Progress(f"waiting until {day.feed} {day.date} is rolled up"))
             activity.wait_for_cancelled_sync(LOOK_SECONDS)
-            _go_on(f"waiting for the rollup of {day.feed} {day.date}")
+            go_on(f"waiting for the rollup of {day.feed} {day.date}")
 
     @activity.defn(no_thread_cancel_exception=True)
     def store_day(self, day: jobs.Publication, revision: int) -> jobs.Published:
@@ -195,7 +191,7 @@ class Storage:
                     f"{expired.date}` stores it anew"
                 )
 
-        with _Together(self._parallel, doing, sum(f.bytes for f in files)) as together:
+        with Together(self._parallel, doing, sum(f.bytes for f in files)) as together:
             together.run(whole, files)
 
     def _archived(self, last: str) -> list[tuple[str, str]]:
@@ -276,11 +272,11 @@ class Storage:
         self, store: Store, day: jobs.Publication, files: list[Named], known: dict[str, Object]
     ) -> tuple[list[Object], int]:
         """Have every file in the store; returns the objects, and how many of them are new there."""
-        with _Together(self._parallel, f"publishing {day.feed} {day.date}", sum(f.bytes for f in files)) as together:
+        with Together(self._parallel, f"publishing {day.feed} {day.date}", sum(f.bytes for f in files)) as together:
             done = together.run(lambda file: self._object(store, file, known.get(file.path), together), files)
         return [o for o, _ in done], sum(new for _, new in done)
 
-    def _object(self, store: Store, file: Named, known: Object | None, together: "_Together") -> tuple[Object, bool]:
+    def _object(self, store: Store, file: Named, known: Object | None, together: "Together") -> tuple[Object, bool]:
         """Have one file in the store, whole; whether it is new there."""
         source = self._places.data / file.path
         there = store.stat(file.path)
@@ -305,7 +301,7 @@ class Storage:
             )
         return Object(file.path, size, sha256, blocks), new
 
-    def _read_back(self, store: Store, file: Named, new: bool, together: "_Together") -> str:
+    def _read_back(self, store: Store, file: Named, new: bool, together: "Together") -> str:
         """The SHA-256 of what the store has."""
         setting = self._environment.storage
         if new and setting is not None and setting.read_back == "checksum":
@@ -340,52 +336,6 @@ class Storage:
                     )
                 self._store = storage.open_store(self._environment.storage, self._places.data, self._endpoint_url)
             return self._store
-
-
-class _Together:
-    """Work on many files at once, a bounded number, from within an activity: with heartbeats, stopped with it."""
-
-    def __init__(self, parallel: int, doing: str, total: int) -> None:
-        self._threads = ThreadPoolExecutor(parallel, "storage")
-        self._doing = doing
-        self._total = total
-        self._lock = threading.Lock()
-        self._done = 0
-        self._stopped = False
-
-    def __enter__(self) -> "_Together":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped = True
-        self._threads.shutdown(wait=True, cancel_futures=True)
-
-    def tell(self, more: int) -> None:
-        """Called by the work every few MB. Raises Transient if it shall stop."""
-        if self._stopped:
-            raise Transient(f"{self._doing}: stopped")
-        with self._lock:
-            self._done += more
-
-    def run(self, work: Callable[[Named], R], files: list[Named]) -> list[R]:
-        """The results in order. The first failure ends all of it."""
-        futures = [self._threads.submit(work, file) for file in files]
-        waiting: set[Future[R]] = set(futures)
-        while waiting:
-            activity.heartbeat(jobs.Progress(self._doing, self._done, self._total))
-            finished, waiting = wait(waiting, LOOK_SECONDS / 2, FIRST_COMPLETED)
-            for future in finished:
-                future.result()
-            _go_on(self._doing)
-        return [future.result() for future in futures]
-
-
-def _go_on(doing: str) -> None:
-    """Raise if the activity shall end."""
-    if activity.is_cancelled():
-        raise CancelledError(f"{doing}: cancelled")
-    if activity.is_worker_shutdown():
-        raise Transient(f"this worker stops; {doing} is gone on with by the next")
 
 
 def _frames(file: Path) -> Iterator[tuple[str, int]]:

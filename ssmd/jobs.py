@@ -39,12 +39,13 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Hour:
-    """One hour of a sealed day, to be rolled up."""
+    """One hour of a sealed day, to be rolled up; `store`: where it is published, if it is to be read there."""
 
     feed: str
     date: str
     hour: int
     revision: int
+    store: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,15 @@ class RolledUp:
 
 @dataclass(frozen=True)
 class Scrub:
-    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at; `if_any` as in `Day`."""
+    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at; `if_any` as in `Day`.
+
+    With `store` (s3://bucket/prefix) as it is published there, else in the data folder.
+    """
 
     feed: str
     date: str
     if_any: bool = False
+    store: str = ""
 
     @property
     def verify_id(self) -> str:
@@ -255,10 +260,11 @@ class Synced:
 
 @dataclass(frozen=True)
 class Publication:
-    """A feed's UTC day (YYYY-MM-DD), to go to object storage once it is rolled up."""
+    """A feed's UTC day (YYYY-MM-DD), to go to object storage once it is rolled up; `if_any` as in `Day`."""
 
     feed: str
     date: str
+    if_any: bool = False
 
     @property
     def publish_id(self) -> str:

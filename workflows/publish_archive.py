@@ -4,9 +4,10 @@ from datetime import timedelta
 
 from temporalio import workflow
 
+from activities.archive import Archive
 from activities.storage import Storage
 from ssmd import jobs
-from workflows.steps import do, label
+from workflows.steps import dated, do, label
 
 
 @workflow.defn
@@ -18,10 +19,17 @@ class PublishArchive:
 
     @workflow.run
     async def run(self, day: jobs.Publication) -> jobs.Published:
+        day = dated(day)
         label(day)
 
         self._progress = jobs.Progress("probing the store")
-        await do(Storage.probe_store, within=timedelta(hours=1))
+        store = await do(Storage.probe_store, within=timedelta(hours=1))
+
+        self._progress = jobs.Progress("waiting until the day is sealed")
+        sealed = await do(Archive.await_seal, jobs.Day(day.feed, day.date, if_any=day.if_any), within=timedelta(days=3))
+        if day.if_any and not sealed:
+            self._progress = jobs.Progress("done: nothing is archived of that day")
+            return jobs.Published(day.feed, day.date, store, 0, 0, 0, 0)
 
         self._progress = jobs.Progress("waiting until the day is rolled up")
         revision = await do(Storage.await_rollup, day, within=timedelta(days=3))

@@ -67,7 +67,7 @@ async def do(step: Callable[..., Any], /, *arguments: Any, within: timedelta) ->
         schedule_to_close_timeout=within,
         heartbeat_timeout=SILENCE,
         retry_policy=PATIENCE,
-        summary=jobs.summary(arguments[0]) or None,
+        summary=(jobs.summary(arguments[0]) if arguments else "") or None,
     )
 
 

@@ -24,7 +24,7 @@ from ssmd.config import Places
 from ssmd.up import servers
 from tests.lake.archives import DATE, FEED
 from tests.lake.captures import NEXT, captured
-from tests.storage.stores import Setting, damage, first_day, write_environment
+from tests.storage.stores import DAY_VIEWS, Setting, damage, first_day, write_environment
 from tests.workflows.workers import ROOT, is_ready, running_worker, write_addresses
 from workflows.runner import WORKFLOWS, runner
 
@@ -75,7 +75,7 @@ def manifests() -> set[str]:
 
 def test_what_is_published_and_whole_goes_and_is_still_read(setting: Setting) -> None:
     with lake.connect(setting.data) as before:
-        rows = {view: first_day(before, view) for view in lake.VIEWS}
+        rows = {view: first_day(before, view) for view in DAY_VIEWS}
     named = setting.named()
 
     dry = retain(setting, dry_run=True)
@@ -92,9 +92,13 @@ def test_what_is_published_and_whole_goes_and_is_still_read(setting: Setting) ->
     os.environ["SSMD_CONFIG"] = setting.variables["SSMD_CONFIG"]
     try:
         with lake.connect(setting.data) as after:
-            assert {view: first_day(after, view) for view in lake.VIEWS} == rows
+            assert {view: first_day(after, view) for view in DAY_VIEWS} == rows
     finally:
         del os.environ["SSMD_CONFIG"]
+
+    verified = setting.ssmd("verify", FEED, DATE, "--local")
+    assert verified.returncode == 0, verified.stdout
+    assert "4 hours of tables made again" in verified.stdout
 
 
 def test_a_damaged_object_keeps_its_day_here(setting: Setting) -> None:
