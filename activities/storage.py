@@ -9,7 +9,7 @@ from pathlib import Path
 
 from temporalio import activity
 
-from activities.archive import check_day
+from activities.archive import check_day, passed
 from activities.together import Together, go_on
 from ssmd import (
     __version__,
@@ -58,7 +58,10 @@ class Storage:
 
     @activity.defn(no_thread_cancel_exception=True)
     def await_rollup(self, day: jobs.Publication) -> int:
-        """Wait until the day is sealed and rolled up; returns the archive manifest's revision."""
+        """Wait until the day is sealed and rolled up; returns the archive manifest's revision.
+
+        With `if_any`: 0 as soon as it is clear that nothing is archived of that day.
+        """
         check_day(jobs.Day(day.feed, day.date))
         while True:
             with contextlib.suppress(FileNotFoundError):
@@ -66,6 +69,8 @@ class Storage:
                 lake = tables.load_day(self._places.lake / tables.manifest_path(day.feed, day.date))
                 if manifest.sealed and lake.revision == manifest.revision:
                     return manifest.revision
+            if day.if_any and passed(self._places.archive, day.feed, day.date):
+                return 0
             activity.heartbeat(jobs.Progress(f"waiting until {day.feed} {day.date} is rolled up"))
             activity.wait_for_cancelled_sync(LOOK_SECONDS)
             go_on(f"waiting for the rollup of {day.feed} {day.date}")

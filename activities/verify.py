@@ -12,7 +12,7 @@ from temporalio import activity
 
 from activities import scrub, together
 from activities.archive import check_day
-from activities.processes import Processes
+from activities.processes import Processes, in_a_process
 from ssmd import archive, config, durable, jobs, mirror, moved, published, tables
 from ssmd.errors import Permanent
 from ssmd.published import Named
@@ -25,6 +25,7 @@ class Verify:
         self._places = places
         self._processes = processes
 
+    @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
     def scrub_archive(self, day: jobs.Scrub) -> jobs.Scrubbed:
         """Read manifest, cursor, every segment and every frame's number.
@@ -51,6 +52,7 @@ class Verify:
         task = scrub.DayTask(places, day.feed, day.date, [])
         return self._processes.run(f"reading the archive of {_of(day)}", total, scrub.archive_day, task)
 
+    @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
     def scrub_journal(self, day: jobs.Scrub) -> jobs.Scrubbed:
         """Read every record of the feed's journal, whatever its day; a store has none."""
@@ -60,6 +62,7 @@ class Verify:
         total = _bytes(scrub.journal_files(task.places.journal, day.feed))
         return self._processes.run(f"reading the journal of {day.feed}", total, scrub.journal_folder, task)
 
+    @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
     def scrub_lake(self, day: jobs.Scrub, found: jobs.Scrubbed) -> jobs.Scrubbed:
         """Read every table file of the day; `found` is what the archive's scrub did."""
@@ -71,6 +74,7 @@ class Verify:
                 return aside.told(self._processes.run(doing, 0, scrub.lake_day, task))
         return self._processes.run(doing, 0, scrub.lake_day, scrub.DayTask(self._places, day.feed, day.date, damaged))
 
+    @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
     def make_again(self, hour: jobs.Hour) -> jobs.Scrubbed:
         """Make an hour's tables again, aside, from what the published ones were made from; compare their bytes."""

@@ -29,7 +29,8 @@ class Notice(NamedTuple):
     kind: `break` opens a gap for `symbols` (none: all of this connection), `mended` closes it,
     `refused` means the venue turned a subscription down, `warning` is for the log. `ending`: the venue is about to
     end this connection, so another one shall take over first. `since_ns` is when the last frame came (`ts_recv`)
-    after which nothing was missing yet; 0: any frame of the connection says so.
+    after which nothing was missing yet; 0: any frame of the connection says so. `explained`: the venue has answered a
+    `probe`, so the silence of these `channels` (as frames are routed) is genuine, as far as it lets one know.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Notice(NamedTuple):
     cause: GapCause = "sequence"
     evidence: str = ""
     since_ns: int = 0
+    channels: tuple[str, ...] = ()
 
 
 class Received(NamedTuple):
@@ -78,7 +80,9 @@ class Adapter(Protocol):
     def probe(self) -> Sequence[bytes]:
         """Text frames that a healthy venue answers at once: asked when a busy channel falls silent.
 
-        If something was missed, the answer shows it (a break in the numbering); if not, the silence is genuine.
+        If something was missed, the answer shows it (a break in the numbering); if not, the silence is genuine, and a
+        notice `explained` tells of which channels. An answer must not explain the silence of a channel that the venue
+        can be asked about, and was not.
         """
         ...
 
@@ -190,7 +194,7 @@ class Listing(Protocol):
 
 @dataclass(frozen=True)
 class TradesRequest(Request):
-    """A page of a symbol's trades from `start_ns` to `end_ns`, both included."""
+    """A page of a symbol's trades (""; of all) from `start_ns` to `end_ns`, both included."""
 
     symbol: str = ""
     start_ns: int = 0
@@ -449,7 +453,7 @@ class Venue(Protocol):
         ...
 
     def trades(self, symbol: str, start_ns: int, end_ns: int) -> TradesRequest | None:
-        """The first-page request for a symbol's trades from a time to another, both included.
+        """The first-page request for a symbol's trades from a time to another, both included; "": those of all symbols.
 
         None if the venue has no such request. They are the trades that the feed's channels bring, under the same ids
         (where there are ids). A `signed` one needs a key.

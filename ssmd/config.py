@@ -1,7 +1,7 @@
 """Feeds and environments as YAML, and where a data folder keeps what: parsed once, at the door.
 
 `exchanges/feeds/NAME.yaml` says what a venue offers; `exchanges/environments/NAME.yaml` says what we run and
-where. A data folder holds `journal/ archive/ lake/ nats/ temporal/ logs/ keys/ run/` and a `ssmd.json` with its
+where. A data folder holds `journal/ archive/ lake/ nats/ temporal/ s3/ logs/ keys/ run/` and a `ssmd.json` with its
 format. While `ssmd up` runs, `run/addresses.json` says where everything listens.
 """
 
@@ -204,6 +204,12 @@ class Storage(_Model):
     key: KeyReference | None = None
     parallel: int = Field(8, ge=1, le=64)  # requests at once; a file is read as it is sent, so little memory each
     read_back: Literal["download", "checksum"] = "download"  # how a new object is compared with what was sent
+
+    @model_validator(mode="after")
+    def _check(self) -> "Storage":
+        if self.server == "local" and not (self.is_s3 and self.key is not None and self.endpoint_url is None):
+            raise ValueError("server local needs a url s3://… and a key, and no endpoint_url")
+        return self
 
     @property
     def is_s3(self) -> bool:

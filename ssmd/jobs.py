@@ -202,7 +202,7 @@ class Listing:
 
     @property
     def sync_id(self) -> str:
-        return f"secmaster/{self.feed}"
+        return f"secmaster/{self.feed}/full" if self.full else f"secmaster/{self.feed}"
 
 
 @dataclass(frozen=True)
@@ -339,6 +339,77 @@ class Progress:
     doing: str
     done: int = 0
     total: int = 0
+
+
+# ------------------------------------------------------------------------------------------------------- backfill
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is missing of a feed and is to be asked of its venue.
+
+    A gap by its name; or a time, from `start` to `end` (RFC 3339 as in 2026-11-20T14:00:00Z, or ns since the epoch);
+    or, with neither, every gap that is over and has not been tried. `symbols` narrows it down to some instruments.
+    """
+
+    feed: str
+    symbols: list[str] = field(default_factory=list)
+    start: str = ""
+    end: str = ""
+    gap: str = ""
+
+    @property
+    def backfill_id(self) -> str:
+        return f"backfill/{self.feed}/{self.gap or (f'{self.start}..{self.end}' if self.start else 'gaps')}"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A time (ns, both ends included) whose trades are to be fetched, and the gaps that are repaired by it.
+
+    No symbols: all that the gap (or else the feed's day) concerns.
+    """
+
+    feed: str
+    start: int
+    end: int
+    gaps: list[str] = field(default_factory=list)
+    symbols: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The windows to fill, oldest first; `more` were left for another run."""
+
+    windows: list[Window]
+    more: int = 0
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What became of a window: trades that were missing and are archived now, or why it failed.
+
+    `dates` are days that are to be sealed and rolled up anew; `repair` is what the ledger says of the gaps.
+    """
+
+    trades: int = 0
+    dates: list[str] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
+    repair: str = ""
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class Backfilled:
+    """What a backfill did: gaps by what the ledger says of them now, new trades, days rolled up anew."""
+
+    feed: str
+    trades: int
+    repaired: int
+    unrepairable: int
+    rolled_up: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    more: int = 0
 
 
 # --------------------------------------------------------------------------------------------------- a trading day
@@ -535,8 +606,8 @@ def date_of(said: str, today: calendar_date) -> str:
     return (today - timedelta(days=days)).isoformat()
 
 
-def summary(job: object) -> str:
-    """A job's input in a few words, as lists show it: `kalshi 2026-11-20 04:00`."""
+def summary(job: object = None) -> str:
+    """A job's input in a few words, as lists show it: `kalshi 2026-11-20 04:00`; empty where there is none of that."""
     said = [str(getattr(job, name)) for name in ("environment", "feed", "date") if getattr(job, name, "")]
     hour = getattr(job, "hour", None)
     return " ".join(said if hour is None else [*said, f"{hour:02d}:00"])

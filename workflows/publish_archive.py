@@ -4,7 +4,6 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from activities.archive import Archive
 from activities.storage import Storage
 from ssmd import jobs
 from workflows.steps import dated, do, label
@@ -23,16 +22,13 @@ class PublishArchive:
         label(day)
 
         self._progress = jobs.Progress("probing the store")
-        store = await do(Storage.probe_store, within=timedelta(hours=1))
-
-        self._progress = jobs.Progress("waiting until the day is sealed")
-        sealed = await do(Archive.await_seal, jobs.Day(day.feed, day.date, if_any=day.if_any), within=timedelta(days=3))
-        if day.if_any and not sealed:
-            self._progress = jobs.Progress("done: nothing is archived of that day")
-            return jobs.Published(day.feed, day.date, store, 0, 0, 0, 0)
+        await do(Storage.probe_store, within=timedelta(hours=1))
 
         self._progress = jobs.Progress("waiting until the day is rolled up")
         revision = await do(Storage.await_rollup, day, within=timedelta(days=3))
+        if day.if_any and not revision:
+            self._progress = jobs.Progress("done: nothing is archived of that day")
+            return jobs.Published(day.feed, day.date, "", 0, 0, 0, 0)
 
         self._progress = jobs.Progress("publishing")
         published = await do(Storage.store_day, day, revision, within=timedelta(hours=24))

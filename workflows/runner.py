@@ -7,6 +7,7 @@ from typing import Any
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workflows.apply_retention import ApplyRetention
+from workflows.backfill import Backfill
 from workflows.daily_report import DailyReport
 from workflows.publish_archive import PublishArchive
 from workflows.replay_quarantine import ReplayQuarantine
@@ -26,6 +27,7 @@ WORKFLOWS: list[type] = [
     ApplyRetention,
     SyncSecmaster,
     SyncFees,
+    Backfill,
 ]
 
 
