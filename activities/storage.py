@@ -24,10 +24,11 @@ from ssmd import (
     published,
     storage,
     tables,
+    versions,
 )
 from ssmd.clock import date_of
 from ssmd.errors import Permanent
-from ssmd.published import Named, Object, Published
+from ssmd.published import Named, Object, Published, Versions
 from ssmd.storage import Store
 
 LOOK_SECONDS = 1.0
@@ -118,7 +119,26 @@ class Storage:
         )
         if before is None or (before.archive, before.lake, before.objects) != (record.archive, record.lake, objects):
             store.replace(path, checked_json.encode(record), tag.etag if tag is not None else None)
+        for table in versions.TABLES:
+            self._store_versions(store, day, table)
         return jobs.Published(day.feed, day.date, store.url, revision, len(objects), new, record.bytes)
+
+    def _store_versions(self, store: Store, day: jobs.Publication, table: versions.Table) -> None:
+        """Bring a table of versions there up to what is here: files that are there stay, the record names the new."""
+        manifest = versions.load(self._places.lake, table, day.feed)
+        if not manifest.files:
+            return
+        text = checked_json.encode(manifest, indent=1)
+        path = published.record_path(day.feed, table.name)
+        tag = store.stat(path)
+        before = published.load_versions(store, day.feed, table.name)
+        known = {o.path: o for o in before.objects} if before is not None else {}
+        files = [Named(f"lake/{f.path}", f.bytes, f.sha256) for f in manifest.files]
+        objects, _ = self._objects(store, day, files, known)
+        _bring(store, published.version_manifest(day.feed, table), text)
+        if before is None or before.manifest.encode() != text:
+            record = Versions(day.feed, table.name, text.decode(), objects, time.time_ns(), __version__)
+            store.replace(path, checked_json.encode(record), tag.etag if tag is not None else None)
 
     # ----------------------------------------------------------------------------------------------- retention
 

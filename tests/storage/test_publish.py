@@ -81,7 +81,7 @@ def test_the_record_has_all_that_a_reader_needs(setting: Setting) -> None:
     done = setting.ssmd("publish", FEED, DATE, "--local")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{FEED} {DATE} is in {setting.store.url}: revision 1, ")
-    assert next(iter(published.days(setting.store)))[:2] == (FEED, DATE)
+    assert next(iter(published.records(setting.store)))[:2] == (FEED, DATE)
     record = published.load(setting.store, FEED, DATE)
     assert record is not None
     assert record.manifest() == archive.load_manifest(archive.manifest_path(setting.data / "archive", FEED, DATE))

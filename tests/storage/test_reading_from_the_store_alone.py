@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from activities.processes import Processes
-from ssmd import config, lake, mirror, published, storage
+from ssmd import config, lake, mirror, published, storage, versions
 from ssmd.errors import Permanent
 from ssmd.published import Object
-from tests.lake.archives import DATE, FEED
+from tests.lake.archives import DATE, FEED, GOLD
 from tests.lake.captures import captured
 from tests.storage.stores import DAY_VIEWS, Machine, Setting, damage, first_day
+
+
+def listed(data: Path, change: str = "listed") -> None:
+    """A sync of instruments that found one, or a change of it."""
+    before = versions.load(data / "lake", versions.INSTRUMENTS, FEED)
+    now_ns = 1_786_400_000_000_000_000 + before.revision
+    row = {"symbol": GOLD, "valid_from": now_ns, "change": change, "status": change, "raw": "{}", "digest": change}
+    versions.publish(data / "lake", versions.INSTRUMENTS, before, [row], now_ns, whole=True, full=True)
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +34,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory, s3_server: object) -> Sett
     folder = tmp_path_factory.mktemp("published")
     with Processes(2) as processes:
         data = captured(folder / "data", processes)
+    listed(data)
     made = Setting(data, folder / "config", s3_server, f"s3://ssmd-test/{folder.name}")
     done = made.ssmd("publish", FEED, DATE, "--local")
     assert done.returncode == 0, done.stderr
@@ -49,6 +59,8 @@ def test_every_view_says_the_same(setting: Setting, tmp_path: Path) -> None:
             rows = first_day(here, view)
             assert first_day(there, view) == rows
             assert rows or view in {"status", "gaps"}
+        instruments = "select symbol, status, valid_from, valid_to from instrument_versions"
+        assert there.sql(instruments).fetchall() == here.sql(instruments).fetchall() != []
 
 
 def test_the_commands_say_the_same(setting: Setting, machine: Machine) -> None:
@@ -187,4 +199,17 @@ def test_a_damaged_cache_is_made_anew(setting: Setting, tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-9])
     assert first_day(lake.connect(mirror.Mirror(setting.store, tmp_path)), "trades")
     assert json.loads((tmp_path / "tags.json").read_bytes())
-    assert os.listdir(tmp_path / "published" / FEED) == [f"{DATE}.json"]
+    assert sorted(os.listdir(tmp_path / "published" / FEED)) == [f"{DATE}.json", "instruments.json"]
+
+
+def test_instruments_are_as_of_the_last_publish(own: Setting, tmp_path: Path, s3_server: object) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(own.data, data)
+    url = f"s3://ssmd-test/{tmp_path.name}"
+    again = Setting(data, tmp_path / "again", s3_server, url)
+    count = "select count(*), count(*) filter (valid_to is null) from instrument_versions"
+    assert lake.connect(mirror.Mirror(own.store, tmp_path / "cache")).sql(count).fetchall() == [(1, 1)]
+    listed(data, "changed")
+    done = again.ssmd("publish", FEED, DATE, "--local", "--json")
+    assert json.loads(done.stdout)["new"] == 0, "the day itself is there already"
+    assert lake.connect(mirror.Mirror(own.store, tmp_path / "cache")).sql(count).fetchall() == [(2, 1)]
