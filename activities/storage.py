@@ -10,7 +10,7 @@ from pathlib import Path
 from temporalio import activity
 
 from activities.archive import check_day, passed
-from activities.together import Together, go_on
+from activities.together import Together, fetch, go_on
 from ssmd import (
     __version__,
     archive,
@@ -235,6 +235,36 @@ class Storage:
             for d in tables.days(lake)
             if d.date <= last and any((lake / f.path).exists() for f in d.files)
         ]
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def restore(self, day: jobs.Restoration) -> jobs.Restored:
+        """Bring back the files of a day that retention removed here; each is what its manifest says, or none counts."""
+        check_day(jobs.Day(day.feed, day.date))
+        store = self._open()
+        files = size = 0
+        for note in (
+            moved.of_archive(self._places, day.feed, day.date),
+            moved.of_lake(self._places, day.feed, day.date),
+        ):
+            gone = moved.load(note)
+            if gone is None:
+                continue
+            if gone.store != store.url:
+                raise Permanent(f"{note} names {gone.store}, but this environment's storage is {store.url}")
+            absent = [o for o in gone.objects if not (self._places.data / o.path).exists()]
+            wanted = [Named(o.path, o.bytes, o.sha256) for o in absent]
+            fetch(store, wanted, self._places.data, f"fetching {day.feed} {day.date} from {store.url}")
+            for file in wanted:
+                path = self._places.data / file.path
+                if archive.sha256_of(path) != file.sha256:
+                    durable.remove(path)
+                    raise Permanent(
+                        f"{store.url}/{file.path} is damaged: it is not brought back; `ssmd verify` says more"
+                    )
+            durable.remove(note)  # last: until then the day is read from the store
+            files += len(wanted)
+            size += sum(file.bytes for file in wanted)
+        return jobs.Restored(day.feed, day.date, store.url, files, size)
 
     # ------------------------------------------------------------------------------------------------- journal
 

@@ -333,6 +333,29 @@ class Retained:
 
 
 @dataclass(frozen=True)
+class Restoration:
+    """A feed's UTC day (YYYY-MM-DD) whose files retention removed here, to be brought back."""
+
+    feed: str
+    date: str
+
+    @property
+    def restore_id(self) -> str:
+        return f"restore/{self.feed}/{self.date}"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """How many files came back, from where, and their bytes."""
+
+    feed: str
+    date: str
+    store: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a job or a step is: `done` of `total` (0: not countable) while `doing` it."""
 

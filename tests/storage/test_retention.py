@@ -192,6 +192,30 @@ def test_without_a_storage_nothing_goes(setting: Setting, tmp_path: Path, s3_ser
     assert here(setting) == setting.named().keys()
 
 
+def test_what_went_comes_back(setting: Setting) -> None:
+    """And before it does, whoever needs a segment here is told how."""
+    before = setting.named()
+    retain(setting)
+    done = setting.ssmd("rollup", FEED, DATE, "--local")
+    assert done.returncode == 2
+    assert f"it has moved to object storage, `ssmd restore {FEED} {DATE}` brings it back" in done.stderr
+
+    damaged = next(path for path in before if path.endswith(".parquet"))
+    content = setting.store.read(damaged)
+    damage(setting.store, damaged)
+    done = setting.ssmd("restore", FEED, DATE, "--local")
+    assert done.returncode == 2
+    assert f"{damaged} is damaged: it is not brought back" in done.stderr
+    assert not (setting.data / damaged).exists()
+
+    setting.store.remove(damaged)
+    setting.store.replace(damaged, content, None)
+    done = setting.ssmd("restore", FEED, DATE, "--local")
+    assert done.returncode == 0, done.stderr
+    assert setting.named() == before
+    assert not list(setting.data.rglob("moved.json"))
+
+
 async def test_started_by_hand(setting: Setting, temporal_server: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSMD_CONFIG", setting.variables["SSMD_CONFIG"])
     write_addresses(setting.data, temporal_server.address)  # type: ignore[attr-defined]
@@ -208,10 +232,17 @@ async def test_started_by_hand(setting: Setting, temporal_server: object, monkey
         client = await Client.connect(temporal_server.address)  # type: ignore[attr-defined]
         handle = client.get_workflow_handle(given.retention_id, result_type=jobs.Retained)
         told = await asyncio.wait_for(handle.result(), 60)
+        day = jobs.Restoration(FEED, DATE)
+        restoring = await client.start_workflow("RestoreDay", day, id=day.restore_id, task_queue=jobs.TASK_QUEUE)
+        await asyncio.wait_for(restoring.result(), 60)
+        back = await restoring.fetch_history()
     assert told.days == 2
+    assert here(setting) == setting.named().keys()
     history = await handle.fetch_history()
     await Replayer(workflows=WORKFLOWS, workflow_runner=runner()).replay_workflow(history)
     if os.environ.get("SSMD_RECORD"):  # to keep the history of a changed workflow: see tests/replay
         kept = re.sub(r'"identity": *"[^"]*"', '"identity": "worker"', history.to_json())  # no machine's name
         kept = re.sub(r"/tmp/[^ \"\\]*/data", "data", kept)  # nor its folders
         (HISTORIES / "apply_retention.json").write_text(json.dumps(json.loads(kept), indent=1) + "\n")
+        kept = re.sub(r'"identity": *"[^"]*"', '"identity": "worker"', back.to_json())
+        (HISTORIES / "restore_day.json").write_text(json.dumps(json.loads(kept), indent=1) + "\n")
