@@ -1,6 +1,8 @@
 """PublishArchive: a day goes to the store whole and once, whatever dies on the way; readers see all of it or none."""
 
 import asyncio
+import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -8,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from ssmd import archive, jobs, published
 from ssmd.up import servers
 from tests.lake.archives import DATE, FEED
 from tests.lake.captures import captured
+from tests.storage.proxies import stripping
 from tests.storage.stores import Setting
 from tests.workflows.workers import ROOT, RunningWorker, is_ready, running_worker, write_addresses
 from workflows.runner import WORKFLOWS, runner
@@ -144,3 +147,29 @@ def test_a_folder_is_a_store_too(data: Path, tmp_path: Path, s3_server: object) 
     done = setting.ssmd("publish", FEED, DATE, "--local")
     assert done.returncode == 0, done.stderr
     assert setting.objects() == setting.named()
+
+
+def test_a_store_that_ignores_conditions_is_told_at_start_and_refused(
+    data: Path,
+    tmp_path: Path,
+    s3_server: object,
+    temporal_server: object,
+    free_port: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Through a proxy that strips If-None-Match (and the signature, which would notice)."""
+    url = f"s3://ssmd-open/{tmp_path.name}"
+    direct = Setting(data, tmp_path / "direct", s3_server, url)
+    direct.store.create("makes the bucket", b"", hashlib.sha256(b"").hexdigest())
+    with stripping(free_port(), s3_server.endpoint, (b"Authorization", b"If-None-Match")) as endpoint:  # type: ignore[attr-defined]
+        through = dataclasses.replace(s3_server, endpoint=endpoint)  # type: ignore[type-var]
+        setting = Setting(data, tmp_path / "through", through, url)
+        monkeypatch.setenv("SSMD_CONFIG", setting.variables["SSMD_CONFIG"])
+        write_addresses(data, temporal_server.address)  # type: ignore[attr-defined]
+        with running_worker(data, free_port()) as worker:
+            worker.until("/health", lambda status, body: status != 200 and "does not honour If-None-Match" in str(body))
+        done = setting.ssmd("publish", FEED, DATE, "--local")
+    assert done.returncode == 2
+    assert "does not honour If-None-Match: *" in done.stderr
+    assert "use a store that does" in done.stderr
+    assert [path for path, _ in direct.store.list("archive")] == []

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import duckdb
 import msgspec
 import pytest
 from temporalio.client import Client
@@ -214,6 +215,22 @@ def test_what_went_comes_back(setting: Setting) -> None:
     assert done.returncode == 0, done.stderr
     assert setting.named() == before
     assert not list(setting.data.rglob("moved.json"))
+
+
+def test_a_folder_is_a_store_too(published_day: Setting, tmp_path: Path, s3_server: object) -> None:
+    shutil.copytree(published_day.data, tmp_path / "data")
+    own = published_day.copied(
+        tmp_path / "data", tmp_path / "config", s3_server, str(tmp_path / "store"), retention=KEEP
+    )
+    with lake.connect(own.data) as before:
+        rows = {view: first_day(before, view) for view in DAY_VIEWS}
+    assert retain(own).days == 2
+    with lake.connect(own.data) as after:
+        assert {view: first_day(after, view) for view in DAY_VIEWS} == rows
+    table = next(path for path in own.named() if "/trades_" in path)
+    damage(own.store, table)
+    with lake.connect(own.data) as damaged, pytest.raises(duckdb.Error, match="is damaged"):
+        damaged.sql("select count(price) from trades").fetchall()
 
 
 async def test_started_by_hand(setting: Setting, temporal_server: object, monkeypatch: pytest.MonkeyPatch) -> None:
