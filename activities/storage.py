@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -38,7 +38,14 @@ EXPIRED_MAX = 300  # of one run, which is daily: their names travel through Temp
 class Storage:
     """The store of an environment, and the data folder whose days go there."""
 
-    def __init__(self, places: config.Places, environment: config.Environment, endpoint_url: str = "") -> None:
+    def __init__(
+        self,
+        places: config.Places,
+        environment: config.Environment,
+        endpoint_url: str = "",
+        open_store: Callable[[config.Storage, Path, str], Store] = storage.open_store,
+    ) -> None:
+        self._open_store = open_store
         self._places = places
         self._environment = environment
         self._endpoint_url = endpoint_url
@@ -389,7 +396,7 @@ class Storage:
                         f"environment {self._environment.name} names no `storage`: give it one, such as "
                         "`storage: {url: s3://bucket/prefix}`"
                     )
-                self._store = storage.open_store(self._environment.storage, self._places.data, self._endpoint_url)
+                self._store = self._open_store(self._environment.storage, self._places.data, self._endpoint_url)
             return self._store
 
 

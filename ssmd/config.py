@@ -7,6 +7,7 @@ format. While `ssmd up` runs, `run/addresses.json` says where everything listens
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -197,7 +198,7 @@ class Storage(_Model):
     Without a `key` the credentials are found as the AWS tools find theirs.
     """
 
-    url: str = Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|[^:?#]+)$")
+    url: str
     server: Literal["local", "remote"] = "remote"
     endpoint_url: str | None = Field(None, pattern=r"^https?://[^/]+$")
     region: str | None = None
@@ -207,6 +208,8 @@ class Storage(_Model):
 
     @model_validator(mode="after")
     def _check(self) -> "Storage":
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|[^:?#]+", self.url):
+            raise ValueError(f"{self.url!r} is neither s3://bucket/prefix nor a folder")
         if self.server == "local" and not (self.is_s3 and self.key is not None and self.endpoint_url is None):
             raise ValueError("server local needs a url s3://… and a key, and no endpoint_url")
         return self

@@ -47,7 +47,7 @@ def test_what_is_there_is_never_replaced_unseen(store: Store, tmp_path: Path) ->
     assert store.read("a=1/b") == b"first"
     assert store.read("a=1/b", 1, 3) == b"ir"
     assert storage.sha256_of(store, "a=1/b", 5) == sha256(b"first")
-    assert store.checksum("a=1/b") in {None, sha256(b"first")}
+    assert store.checksum("a=1/b") == (sha256(b"first") if store.url.startswith("s3://") else None)
 
     store.replace("m", b"one", None)
     seen = store.stat("m")
