@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import date
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -132,6 +133,11 @@ class EnvironmentFeed(_Model):
     symbols: Symbols = Symbols()
     channels: list[str] = []  # empty: all of the feed's
     key: KeyReference | None = None
+    shards: int = Field(1, ge=1, le=100)  # connector processes, each with its part of the instruments
+
+    def shard_of(self, symbol: str) -> int:
+        """Which of them has an instrument, by its name alone. Of another number of shards few move."""
+        return max(range(self.shards), key=lambda n: blake2b(f"{n} {symbol}".encode(), digest_size=8).digest())
 
 
 class Tls(_Model):

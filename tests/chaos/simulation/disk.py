@@ -302,6 +302,10 @@ class System:
     def getpid(self) -> int:
         return 1
 
+    def urandom(self, size: int) -> bytes:
+        self._next += 1
+        return self._next.to_bytes(size, "big")
+
     def fspath(self, path: object) -> str:
         return str(path)
 
