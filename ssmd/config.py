@@ -1,7 +1,7 @@
 """Feeds and environments as YAML, and where a data folder keeps what: parsed once, at the door.
 
 `exchanges/feeds/NAME.yaml` says what a venue offers; `exchanges/environments/NAME.yaml` says what we run and
-where. A data folder holds `journal/ archive/ lake/ nats/ temporal/ logs/ keys/ run/` and a `ssmd.json` with its
+where. A data folder holds `journal/ archive/ lake/ nats/ temporal/ s3/ logs/ keys/ run/` and a `ssmd.json` with its
 format. While `ssmd up` runs, `run/addresses.json` says where everything listens.
 """
 
@@ -224,13 +224,21 @@ class Storage(_Model):
     Without a `key` the credentials are found as the AWS tools find theirs.
     """
 
-    url: str = Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|[^:?#]+)$")
+    url: str
     server: Literal["local", "remote"] = "remote"
     endpoint_url: str | None = Field(None, pattern=r"^https?://[^/]+$")
     region: str | None = None
     key: KeyReference | None = None
     parallel: int = Field(8, ge=1, le=64)  # requests at once; a file is read as it is sent, so little memory each
     read_back: Literal["download", "checksum"] = "download"  # how a new object is compared with what was sent
+
+    @model_validator(mode="after")
+    def _check(self) -> "Storage":
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|[^:?#]+", self.url):
+            raise ValueError(f"{self.url!r} is neither s3://bucket/prefix nor a folder")
+        if self.server == "local" and not (self.is_s3 and self.key is not None and self.endpoint_url is None):
+            raise ValueError("server local needs a url s3://… and a key, and no endpoint_url")
+        return self
 
     @property
     def is_s3(self) -> bool:

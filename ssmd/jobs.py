@@ -39,12 +39,13 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Hour:
-    """One hour of a sealed day, to be rolled up."""
+    """One hour of a sealed day, to be rolled up; `store`: where it is published, if it is to be read there."""
 
     feed: str
     date: str
     hour: int
     revision: int
+    store: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,15 @@ class RolledUp:
 
 @dataclass(frozen=True)
 class Scrub:
-    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at; `if_any` as in `Day`."""
+    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at; `if_any` as in `Day`.
+
+    With `store` (s3://bucket/prefix) as it is published there, else in the data folder.
+    """
 
     feed: str
     date: str
     if_any: bool = False
+    store: str = ""
 
     @property
     def verify_id(self) -> str:
@@ -326,6 +331,29 @@ class Retained:
     bytes: int
     kept: list[Retired] = field(default_factory=list)
     more: int = 0  # that stay, beyond the listed
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """A feed's UTC day (YYYY-MM-DD) whose files retention removed here, to be brought back."""
+
+    feed: str
+    date: str
+
+    @property
+    def restore_id(self) -> str:
+        return f"restore/{self.feed}/{self.date}"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """How many files came back, from where, and their bytes."""
+
+    feed: str
+    date: str
+    store: str
+    files: int
+    bytes: int
 
 
 @dataclass(frozen=True)
