@@ -119,6 +119,15 @@ def by_hand(address: str, *arguments: str) -> "subprocess.CompletedProcess[str]"
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+async def replayed(client: Client, id_: str, name: str, run_id: str | None = None) -> None:
+    """What a run did replays; it is kept where histories are recorded anew (see tests/replay)."""
+    history = await client.get_workflow_handle(id_, run_id=run_id).fetch_history()
+    await Replayer(workflows=WORKFLOWS, workflow_runner=runner()).replay_workflow(history)
+    if os.environ.get("SSMD_RECORD"):
+        text = re.sub(r'"identity": *"[^"]*"', '"identity": "worker"', history.to_json())  # no machine's name
+        (HISTORIES / f"{name}.json").write_text(json.dumps(json.loads(text), indent=1) + "\n")
+
+
 def today(days: int = 0) -> str:
     return (datetime.now(UTC).date() + timedelta(days=days)).isoformat()
 
@@ -177,11 +186,7 @@ def test_a_day_is_lived_from_start_to_tables(
         assert await handle.result() == complete
         seen = await handle.describe()
         assert (seen.search_attributes["TradingDate"], await seen.static_summary()) == ([today()], f"{ENV} {today()}")
-        history = await handle.fetch_history()
-        await Replayer(workflows=WORKFLOWS, workflow_runner=runner()).replay_workflow(history)
-        if os.environ.get("SSMD_RECORD"):
-            text = re.sub(r'"identity": *"[^"]*"', '"identity": "worker"', history.to_json())
-            (HISTORIES / "trading_day.json").write_text(json.dumps(json.loads(text), indent=1) + "\n")
+        await replayed(client, handle.id, "trading_day")
 
     at(temporal_server.address, kept)
     code, told = ssmd(capsys, data, "history", "today")
@@ -211,6 +216,7 @@ def test_by_hand_with_plain_json(data: Path, temporal_server: Any, capsys: pytes
         )
         assert json.loads(started.stdout)["result"]["opened"] == f"day/{ENV}/{date}", started.stderr
     assert until(capsys, data, date, "pending").waits_for == []
+    at(address, lambda client: replayed(client, "one", "trading_day_opened"))
 
     this = ["--workflow-id", f"day/{ENV}/{date}"]
     asked = by_hand(address, "query", *this, "--type", "status", "-o", "json")
@@ -309,17 +315,23 @@ def test_a_long_day_continues_as_new_and_forgets_nothing(
             assert ssmd(capsys, data, "start")[0] == 0
             since = until(capsys, data, "today", "starting").turns
 
-            async def runs(client: Client) -> list[str]:
+            async def runs(client: Client) -> list[tuple[str, str]]:
+                """Status and run id, the latest first."""
                 ours = f"WorkflowId = 'day/{ENV}/{today()}'"
-                return [run.status.name async for run in client.list_workflows(ours)]  # type: ignore[union-attr]
+                found = [run async for run in client.list_workflows(ours)]
+                return [(run.status.name, run.run_id) for run in found if run.status is not None]
 
             end = time.monotonic() + 60
-            while at(address, runs).count("CONTINUED_AS_NEW") < 1:
+            while len(at(address, runs)) < 2:
                 assert time.monotonic() < end
                 time.sleep(0.2)
             services.all_is_well()
             assert until(capsys, data, "today", "active").turns[:-1] == since
-            assert at(address, runs).count("RUNNING") == 1
+            [latest, *before] = at(address, runs)
+            assert (latest[0], {status for status, _ in before}) == ("RUNNING", {"CONTINUED_AS_NEW"})
+            assert ssmd(capsys, data, "force", "complete", "--reason", "enough")[0] == 0
+            at(address, lambda client: replayed(client, f"day/{ENV}/{today()}", "trading_day_continues", before[-1][1]))
+            at(address, lambda client: replayed(client, f"day/{ENV}/{today()}", "trading_day_continued", latest[1]))
     finally:
         server.kill()
         server.wait()

@@ -25,7 +25,7 @@ from ssmd.errors import Permanent, Transient
 from ssmd.up import servers
 from tests.certificates import Authority
 from tests.lake.archives import DATE, FEED, a_day
-from tests.workflows.workers import ROOT, is_ready, running_worker
+from tests.workflows.workers import ROOT, is_ready, running_worker, write_addresses
 from workflows.steps import PATIENCE
 
 ENV = "pier"
@@ -158,6 +158,25 @@ def test_what_up_starts_has_no_tls() -> None:
     feeds = [config.EnvironmentFeed(feed=FEED, endpoint="simulator")]
     with pytest.raises(ValueError, match="has no TLS and no API keys"):
         config.Environment(name="x", temporal=config.Temporal(tls=config.Tls()), feeds=feeds)
+
+
+# ----------------------------------------------------------------------------------------------- search attributes
+
+
+def test_a_worker_adds_the_search_attributes_that_are_missing(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    port = free_port()
+    command = servers.temporal_command(servers.find_binary("temporal"), tmp_path / "temporal", port, free_port())
+    first = command.index("--search-attribute")
+    there_is = ["--search-attribute", "Feed=Keyword"]
+    server = subprocess.Popen([*command[:first], *there_is], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        write_addresses(tmp_path, f"127.0.0.1:{port}")
+        with running_worker(tmp_path, free_port()) as worker:
+            worker.until("/ready", is_ready, 40)
+        asyncio.run(servers.temporal_ready(f"127.0.0.1:{port}"))
+    finally:
+        server.kill()
+        server.wait()
 
 
 # ------------------------------------------------------------------------------------------------------- versions
