@@ -194,7 +194,7 @@ class Listing(Protocol):
 
 @dataclass(frozen=True)
 class TradesRequest(Request):
-    """A page of a symbol's trades from `start_ns` to `end_ns`, both included."""
+    """A page of a symbol's trades (""; of all) from `start_ns` to `end_ns`, both included."""
 
     symbol: str = ""
     start_ns: int = 0
@@ -453,7 +453,7 @@ class Venue(Protocol):
         ...
 
     def trades(self, symbol: str, start_ns: int, end_ns: int) -> TradesRequest | None:
-        """The first-page request for a symbol's trades from a time to another, both included.
+        """The first-page request for a symbol's trades from a time to another, both included; "": those of all symbols.
 
         None if the venue has no such request. They are the trades that the feed's channels bring, under the same ids
         (where there are ids). A `signed` one needs a key.

@@ -176,7 +176,7 @@ def _condition(covered: list[Span], gaps: list[Gap]) -> Condition:
         return "missing"
     if not gaps:
         return "available"
-    return "repaired" if all(gap.repair for gap in gaps) else "degraded"
+    return "repaired" if all(gap.repaired for gap in gaps) else "degraded"
 
 
 # --------------------------------------------------------------------------------------------- spans

@@ -106,6 +106,9 @@ GapCause = Literal[
 ]
 
 
+REPAIRED, UNREPAIRABLE = "backfill:", "unrepairable:"  # what `repair` begins with, once something was tried
+
+
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     """A `_gap` frame: between `start` and `end` (ns) frames of `symbols` are missing, because of `cause`.
 
@@ -122,3 +125,8 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     cause: GapCause
     evidence: str = ""
     repair: str = ""
+
+    @property
+    def repaired(self) -> bool:
+        """Whether its trades have been fetched; books and tickers cannot be."""
+        return self.repair.startswith(REPAIRED)

@@ -21,6 +21,7 @@ _LINE = b'{"seq":%d,%s'
 SESSION = "_session"
 GAP = "_gap"
 BAD = "_bad"
+BACKFILL = "_backfill"
 # Where a venue's answers to commands go: acknowledgements, errors, heartbeats.
 CONTROL = "control"
 # The symbol of frames that belong to no single instrument.

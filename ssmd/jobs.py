@@ -197,7 +197,7 @@ class Listing:
 
     @property
     def sync_id(self) -> str:
-        return f"secmaster/{self.feed}"
+        return f"secmaster/{self.feed}/full" if self.full else f"secmaster/{self.feed}"
 
 
 @dataclass(frozen=True)
@@ -280,12 +280,131 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """What an environment keeps here too, applied; `dry_run`: looked at, and nothing removed."""
+
+    environment: str
+    dry_run: bool = False
+
+    @property
+    def retention_id(self) -> str:
+        return f"retention/{self.environment}"
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A day's files that may go: `kind` is archive, lake or journal (whose files up to that date are meant)."""
+
+    feed: str
+    date: str
+    kind: str
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Retired:
+    """What went of a day, or (`kept`) why it stays."""
+
+    feed: str
+    date: str
+    kind: str
+    files: int = 0
+    bytes: int = 0
+    kept: str = ""
+
+
+@dataclass(frozen=True)
+class Retained:
+    """A retention's end: how much went here (with `dry_run`: would), and what stays although it is old, and why."""
+
+    environment: str
+    dry_run: bool
+    store: str
+    days: int
+    files: int
+    bytes: int
+    kept: list[Retired] = field(default_factory=list)
+    more: int = 0  # that stay, beyond the listed
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a job or a step is: `done` of `total` (0: not countable) while `doing` it."""
 
     doing: str
     done: int = 0
     total: int = 0
+
+
+# ------------------------------------------------------------------------------------------------------- backfill
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is missing of a feed and is to be asked of its venue.
+
+    A gap by its name; or a time, from `start` to `end` (RFC 3339 as in 2026-11-20T14:00:00Z, or ns since the epoch);
+    or, with neither, every gap that is over and has not been tried. `symbols` narrows it down to some instruments.
+    """
+
+    feed: str
+    symbols: list[str] = field(default_factory=list)
+    start: str = ""
+    end: str = ""
+    gap: str = ""
+
+    @property
+    def backfill_id(self) -> str:
+        return f"backfill/{self.feed}/{self.gap or (f'{self.start}..{self.end}' if self.start else 'gaps')}"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A time (ns, both ends included) whose trades are to be fetched, and the gaps that are repaired by it.
+
+    No symbols: all that the gap (or else the feed's day) concerns.
+    """
+
+    feed: str
+    start: int
+    end: int
+    gaps: list[str] = field(default_factory=list)
+    symbols: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The windows to fill, oldest first; `more` were left for another run."""
+
+    windows: list[Window]
+    more: int = 0
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What became of a window: trades that were missing and are archived now, or why it failed.
+
+    `dates` are days that are to be sealed and rolled up anew; `repair` is what the ledger says of the gaps.
+    """
+
+    trades: int = 0
+    dates: list[str] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
+    repair: str = ""
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class Backfilled:
+    """What a backfill did: gaps by what the ledger says of them now, new trades, days rolled up anew."""
+
+    feed: str
+    trades: int
+    repaired: int
+    unrepairable: int
+    rolled_up: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    more: int = 0
 
 
 # --------------------------------------------------------------------------------------------------- a trading day

@@ -6,6 +6,8 @@ from typing import Any
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.apply_retention import ApplyRetention
+from workflows.backfill import Backfill
 from workflows.daily_report import DailyReport
 from workflows.publish_archive import PublishArchive
 from workflows.replay_quarantine import ReplayQuarantine
@@ -22,8 +24,10 @@ WORKFLOWS: list[type] = [
     TradingDay,
     DailyReport,
     PublishArchive,
+    ApplyRetention,
     SyncSecmaster,
     SyncFees,
+    Backfill,
 ]
 
 

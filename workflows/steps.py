@@ -81,6 +81,16 @@ def processes_queue(queue: str) -> str:
     return f"{queue}-processes"
 
 
+async def have_done(other: type[Any], given: object, answer: type[R], id_: str) -> R:
+    """Have another workflow run as a part of this one, and wait for its answer."""
+    done: R
+    if not workflow.in_workflow():
+        done = await other().run(given)
+    else:
+        done = await workflow.execute_child_workflow(other.run, given, id=id_, result_type=answer)
+    return done
+
+
 def due() -> datetime:
     """When this run was due: by its schedule (also one made up for later), else when it was started (UTC)."""
     if not workflow.in_workflow():

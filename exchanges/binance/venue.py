@@ -44,8 +44,8 @@ class Binance:
     def instruments_page(self, request: Request, body: bytes) -> Instruments:
         return rest.instruments_page(request, body)
 
-    def trades(self, symbol: str, start_ns: int, end_ns: int) -> TradesRequest:
-        return rest.trades(self.product, symbol, start_ns, end_ns)
+    def trades(self, symbol: str, start_ns: int, end_ns: int) -> TradesRequest | None:
+        return rest.trades(self.product, symbol, start_ns, end_ns) if symbol else None
 
     def trades_page(self, request: TradesRequest, body: bytes) -> TradesPage:
         return rest.trades_page(request, body)

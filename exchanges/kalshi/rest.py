@@ -102,7 +102,7 @@ def events_page(request: Request, body: bytes) -> tuple[list[dict[str, object]],
 def trades(symbol: str, start_ns: int, end_ns: int) -> TradesRequest:
     """Asked by the second, and a second wider: whether the ends are included is not documented."""
     query = {
-        "ticker": symbol,
+        **({"ticker": symbol} if symbol else {}),
         "limit": str(TRADES_PER_PAGE_MAX),
         "min_ts": str(max(0, start_ns // SECOND_NS - 1)),
         "max_ts": str(end_ns // SECOND_NS + 2),

@@ -43,8 +43,8 @@ class KrakenFutures:
     def instruments_page(self, request: Request, body: bytes) -> Instruments:
         return rest.instruments_page(request, body)
 
-    def trades(self, symbol: str, start_ns: int, end_ns: int) -> TradesRequest:
-        return rest.trades(symbol, start_ns, end_ns)
+    def trades(self, symbol: str, start_ns: int, end_ns: int) -> TradesRequest | None:
+        return rest.trades(symbol, start_ns, end_ns) if symbol else None
 
     def trades_page(self, request: TradesRequest, body: bytes) -> TradesPage:
         return rest.trades_page(request, body)

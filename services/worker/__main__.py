@@ -52,9 +52,11 @@ def main() -> None:
 
 def _addresses_if_any(data: Path, env: str | None) -> config.Addresses:
     """A local job needs no platform; without one of this folder's own there is nobody to ask for a seal."""
-    config.Places(data).check()
+    places = config.Places(data)
+    places.check()
     running = config.load_addresses(data)
-    environment = config.load_environment(env or (running.environment if running is not None else "local"))
+    known = running.environment if running is not None else places.environment()
+    environment = config.load_environment(env or known or "local")
     if running is None and environment.servers == "local":
         return config.Addresses(environment.name, "", "", "", {}, {})
     return service.addresses(data, env)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from activities.archive import Archive
+from activities.backfill import Backfill
 from activities.day import Days
 from activities.fees import Fees
 from activities.processes import Processes
@@ -20,12 +21,14 @@ def steps(
     places: config.Places, addresses: config.Addresses, processes: Processes, rolling_up: config.RollingUp
 ) -> list[Callable[..., Any]]:
     """The activities, bound to a data folder and the servers of an environment."""
+    environment = config.load_environment(addresses.environment)
     archive = Archive(places, addresses.environment, addresses.nats)
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
-    storage = Storage(places, config.load_environment(addresses.environment), addresses.storage)
+    storage = Storage(places, environment, addresses.storage)
     reports = Reports(places, addresses.environment, processes)
-    secmaster = Secmaster(places, addresses)
+    secmaster = Secmaster(places, environment, addresses)
+    backfill = Backfill(places, environment, addresses)
     return [
         archive.await_seal,
         archive.verify,
@@ -39,11 +42,15 @@ def steps(
         storage.probe_store,
         storage.await_rollup,
         storage.store_day,
+        storage.find_expired,
+        storage.retire,
         Days(places, addresses).look,
         reports.reporting,
         reports.measure,
         reports.deliver,
         secmaster.sync_instruments,
         secmaster.announce_changes,
-        Fees(places, addresses).sync_fees,
+        Fees(places, environment, addresses).sync_fees,
+        backfill.plan_backfill,
+        backfill.fill_window,
     ]

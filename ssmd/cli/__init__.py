@@ -17,6 +17,7 @@ def build() -> typer.Typer:
     """All commands. Each imports what it needs when it runs: `ssmd --help` takes 0.1 s, DuckDB alone 0.2."""
     # Not at the top: they import this package's neighbours.
     from ssmd.cli import (  # noqa: PLC0415
+        backfill,
         coverage,
         data,
         day,
@@ -26,6 +27,7 @@ def build() -> typer.Typer:
         quarantine,
         query,
         report,
+        retention,
         rollup,
         schedule,
         secmaster,
@@ -53,7 +55,9 @@ def build() -> typer.Typer:
     app.command()(coverage.coverage)
     app.add_typer(quarantine.app, name="quarantine")
     app.command()(verify.verify)
+    app.command()(backfill.backfill)
     app.command()(publish.publish)
+    app.command()(retention.retention)
     app.add_typer(schedule.app, name="schedule")
     app.add_typer(day.app, name="day")
     app.command()(report.report)

@@ -75,8 +75,10 @@ def _show(rows: list["Gap"], now_ns: int) -> None:
 
 
 def state(gap: "Gap") -> str:
-    """open, closed or repaired."""
-    return "repaired" if gap.repair else "open" if gap.end is None else "closed"
+    """open, closed, repaired (its trades are) or unrepairable."""
+    if gap.repair:
+        return "repaired" if gap.repaired else "unrepairable"
+    return "open" if gap.end is None else "closed"
 
 
 def _symbols(gap: "Gap") -> str:
