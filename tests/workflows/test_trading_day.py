@@ -19,13 +19,14 @@ from typing import Any
 import msgspec
 import pytest
 from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.worker import Replayer
 
-from ssmd import config, jobs
+from ssmd import archive, config, jobs
 from ssmd.cli import run
 from ssmd.up import servers
 from tests.lake.archives import DATE, FEED, a_day
-from tests.workflows.workers import ROOT, is_ready, running_worker
+from tests.workflows.workers import ROOT, is_ready, running_worker, write_addresses
 from workflows.runner import WORKFLOWS, runner
 
 HISTORIES = ROOT / "tests" / "replay" / "histories"
@@ -270,6 +271,23 @@ def test_a_past_day_waits_for_nothing_that_is_done_and_refuses_what_makes_no_sen
     assert [following, "complete"] in rows
 
 
+def test_damage_is_told_and_the_day_goes_on(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    date = "2026-08-01"
+    a_day(date).write(data / "archive")
+    path = archive.manifest_path(data / "archive", FEED, date)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"trade", b"trude"))
+    assert ssmd(capsys, data, "start", date)[0] == 0
+    [trouble] = until(capsys, data, date, "ending").waits_for
+    assert f"{path} is damaged" in trouble
+    assert trouble in ssmd(capsys, data, "show", date)[1]
+    path.write_bytes(whole)
+    end = time.monotonic() + 30
+    while until(capsys, data, date, "ending").waits_for != [f"the rollup of {FEED}"]:
+        assert time.monotonic() < end
+    assert ssmd(capsys, data, "force", "complete", date, "--reason", "enough")[0] == 0
+
+
 def test_another_environments_day_fails_with_one_sentence(data: Path, temporal_server: Any) -> None:
     given = json.dumps({"environment": "elsewhere", "date": DATE})
     started = by_hand(
@@ -293,6 +311,35 @@ def test_without_a_server_it_says_what_is_on_disk(data: Path, capfd: pytest.Capt
     code, told = ssmd(capfd, data, "status", DATE, "--local")
     assert code == 0, told
     assert f"{ENV} {DATE} is ending, waits for the rollup of {FEED}" in told.splitlines()
+
+
+@pytest.mark.parametrize("command", ["status", "end"])
+def test_without_a_worker_it_is_one_sentence(
+    tmp_path: Path,
+    temporal_server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.delenv("SSMD_CONFIG", raising=False)
+    monkeypatch.setattr("ssmd.cli.day.ANSWER_SECONDS", 1.0)
+    write_addresses(tmp_path, temporal_server.address)
+
+    join = WorkflowIDConflictPolicy.USE_EXISTING
+
+    async def start(client: Client) -> None:
+        day = jobs.TradingDay("local", today())
+        await client.start_workflow("TradingDay", day, id=day.day_id, task_queue="nobody", id_conflict_policy=join)
+
+    async def end(client: Client) -> None:
+        await client.get_workflow_handle(f"day/local/{today()}").terminate()
+
+    at(temporal_server.address, start)
+    try:
+        code, told = ssmd(capsys, tmp_path, command)
+    finally:
+        at(temporal_server.address, end)
+    assert (code, told) == (2, f"error: no answer for day/local/{today()}: is there a worker? `ssmd up` starts one\n")
 
 
 def test_a_long_day_continues_as_new_and_forgets_nothing(

@@ -133,12 +133,21 @@ def test_worker_and_commands_reach_it_by_tls_with_namespace_and_key_by_reference
 async def test_without_the_certificate_nobody_answers(front: TlsFront, authority: Authority) -> None:
     told = settings(front, authority)
     assert told.tls is not None
-    for tls in (None, told.tls.model_copy(update={"certificate": None, "key": None}), config.Tls()):
-        with pytest.raises(Transient, match=f"no Temporal answers at {told.address}"):
+    for tls, why in [
+        (None, r"\(.*\)"),
+        (told.tls.model_copy(update={"certificate": None, "key": None}), r"\(.*\)"),
+        (config.Tls(), r"\(its certificate is not trusted: UnknownIssuer\)"),
+    ]:
+        with pytest.raises(Transient, match=f"no Temporal answers at {told.address} {why}: start it with `ssmd up`"):
             await asyncio.wait_for(temporal.connect(told.model_copy(update={"tls": tls})), 20)
     missing = told.tls.model_copy(update={"ca": "file:/nowhere/ca.pem"})
     with pytest.raises(Permanent, match=r"cannot read /nowhere/ca\.pem"):
         await temporal.connect(told.model_copy(update={"tls": missing}))
+
+
+async def test_who_does_not_answer_is_told_in_words(free_port: Callable[[], int]) -> None:
+    with pytest.raises(Transient, match=r"\(Connection refused\): start it with `ssmd up`"):
+        await temporal.connect(config.Temporal(address=f"127.0.0.1:{free_port()}"))
 
 
 @pytest.mark.parametrize(
