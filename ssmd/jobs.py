@@ -446,7 +446,7 @@ class FeedSeen:
     """How a feed of a day is: what its services say of themselves (None: they tell nothing), and what is on disk.
 
     `revision` is of the archive's manifest (0: none yet), `rolled_up` the one that its tables were made from (0: none).
-    `empty`: nothing came that day, and nothing will.
+    `empty`: nothing came that day, and nothing will. `trouble`: why it could not be looked at.
     """
 
     feed: str
@@ -458,6 +458,7 @@ class FeedSeen:
     revision: int = 0
     rolled_up: int = 0
     empty: bool = False
+    trouble: str = ""
 
     @property
     def waits_for(self) -> str:
@@ -469,6 +470,8 @@ class FeedSeen:
     @property
     def lacks(self) -> str:
         """What is missing until its day is complete; empty: nothing."""
+        if self.trouble:
+            return f"{self.feed}: {self.trouble}"
         if self.empty:
             return ""
         if not self.sealed:
