@@ -117,6 +117,8 @@ class KeyReference(_Model):
 
     id: Reference
     secret: Reference
+    created: date | None = None  # else the time of its file
+    expires: date | None = None  # where its owner or the venue has set an end to it
 
     def load(self, data: Path) -> tuple[str, bytes]:
         """The key id and the secret. Raises Permanent naming the reference, never the value."""
