@@ -21,8 +21,9 @@ _DECIMALS = ("volume", "maker", "taker")
 class Fees:
     """A data folder, and the environment whose venues are asked."""
 
-    def __init__(self, places: config.Places, addresses: config.Addresses) -> None:
+    def __init__(self, places: config.Places, environment: config.Environment, addresses: config.Addresses) -> None:
         self._places = places
+        self._environment = environment
         self._addresses = addresses
 
     @activity.defn(no_thread_cancel_exception=True)
@@ -31,10 +32,9 @@ class Fees:
 
         Raises Permanent if the venue has no request for it, or wants a key that the environment does not name.
         """
-        environment = config.load_environment(self._addresses.environment)
         feed = config.load_feed(job.feed)
         venue: Venue = importlib.import_module(f"exchanges.{feed.venue}").venue
-        chains = list(venue.fees(self._symbols(environment, job.feed)))
+        chains = list(venue.fees(self._symbols(job.feed)))
         if not chains:
             raise Permanent(
                 f"{job.feed} has no request that tells fees, or none for instruments that are not known yet: "
@@ -42,7 +42,7 @@ class Fees:
             )
         key = None
         if any(request.signed for request in chains):
-            key = rest.key_of(feed, environment, self._places.data)
+            key = rest.key_of(feed, self._environment, self._places.data)
         lake, table = self._places.lake, versions.FEES
         doing, now_ns = f"reading the fees of {job.feed}", SystemClock().now_ns
 
@@ -55,7 +55,7 @@ class Fees:
             found = _Found(versions.known(lake, table, before))
             pages = Pages(self._places.run / "listings" / f"fees-{job.feed}.jsonl", doing, now_ns)
             try:
-                with rest.of_feed(feed, environment, self._addresses, key=key, beat=pages.beat) as asked:
+                with rest.of_feed(feed, self._environment, self._addresses, key=key, beat=pages.beat) as asked:
                     pages.read(asked, chains, read)
                 for page in pages:
                     for record in page.records:
@@ -84,9 +84,9 @@ class Fees:
             unread=pages.cursor.unread,
         )
 
-    def _symbols(self, environment: config.Environment, feed: str) -> list[str]:
+    def _symbols(self, feed: str) -> list[str]:
         """Those that the environment names, or all that are known to be open: some venues tell fees one by one."""
-        named = environment.feed(feed).symbols.names
+        named = self._environment.feed(feed).symbols.names
         if named:
             return list(named)
         manifest = versions.load(self._places.lake, versions.INSTRUMENTS, feed)

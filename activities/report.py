@@ -5,6 +5,7 @@ import smtplib
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import date, timedelta
 from email.message import EmailMessage
@@ -21,7 +22,8 @@ from ssmd.errors import Permanent, Transient
 
 WEEK_DAYS = 7
 TARGETS = ("webhook", "ntfy", "mail")
-SEND_SECONDS = 10.0  # below the silence after which a step's worker is taken for dead
+SEND_SECONDS = 10.0  # for each answer of a server
+HEARTBEAT_SECONDS = 1.0
 _BUSY = {408, 425, 429}
 
 
@@ -50,14 +52,18 @@ class Reports:
     @activity.defn(no_thread_cancel_exception=True)
     def deliver(self, report: jobs.Reported, target: str) -> str:
         """Send the report; where it went, in words. Raises Permanent if it is refused, Transient if nobody is there."""
-        activity.heartbeat(jobs.Progress(f"sending the report by {target}"))
         reports = config.load_environment(self._environment).reports
         by: dict[str, Callable[[jobs.Reported, config.Reports], str]] = {
             "webhook": self._by_webhook,
             "ntfy": self._by_ntfy,
             "mail": self._by_mail,
         }
-        return by[target](report, reports)
+        with ThreadPoolExecutor(1, "deliver") as thread:
+            sending = thread.submit(by[target], report, reports)
+            while not sending.done():
+                activity.heartbeat(jobs.Progress(f"sending the report by {target}"))
+                wait([sending], timeout=HEARTBEAT_SECONDS)
+        return sending.result()
 
     def _by_webhook(self, report: jobs.Reported, reports: config.Reports) -> str:
         assert reports.webhook is not None, "it is a target"
@@ -202,13 +208,17 @@ def measured(task: Measuring, board: Path) -> jobs.FeedHealth:
         lake_day = tables.load_day(places.lake / tables.manifest_path(day.feed, day.date))
     lag = None if lake_day is None else _lag(places.lake, lake_day)
     telling.close()
-    frames = manifest.frames
+    state = recorded.cursor.days.get(day.date) if recorded.cursor is not None else None
+    open_ = 0 if state is None else sum(frames for _, _, frames in state.conns.values())  # segments not finished, too
+    frames = max(manifest.frames, open_)
     marks = health.marks(covered, instruments, affected, frames, usual, None if lag is None else lag[1])
     notes = [] if manifest.sealed else ["the day is not sealed yet"]
     if lake_day is None:
         notes.append("the day is not rolled up yet")
     elif lake_day.revision < manifest.revision:
         notes.append(f"the tables are of revision {lake_day.revision}, the archive has {manifest.revision}")
+    if not marks:
+        notes.append("nothing of the day could be marked: no connection was subscribed, and there is no week before")
     if not manifest.whole:
         notes.append("frames are missing from the archive: see the ledger's rows of cause lost")
     return jobs.FeedHealth(

@@ -27,8 +27,9 @@ _DECIMALS = ("tick_size", "lot_size", "contract_size", "strike", "settlement_val
 class Secmaster:
     """A data folder, and the environment whose venues are asked."""
 
-    def __init__(self, places: config.Places, addresses: config.Addresses) -> None:
+    def __init__(self, places: config.Places, environment: config.Environment, addresses: config.Addresses) -> None:
         self._places = places
+        self._environment = environment
         self._addresses = addresses
 
     @activity.defn(no_thread_cancel_exception=True)
@@ -38,8 +39,7 @@ class Secmaster:
         Instruments that are no longer listed as open are asked for by name, until they are settled. What was read
         counts, even if some pages could not be: then nothing is taken for gone. Raises if nothing could be read.
         """
-        environment = config.load_environment(self._addresses.environment)
-        feed, plan = config.load_feed(job.feed), environment.feed(job.feed)
+        feed, plan = config.load_feed(job.feed), self._environment.feed(job.feed)
         venue: Venue = importlib.import_module(f"exchanges.{feed.venue}").venue
         chains = list(venue.instruments(plan.symbols.series))
         if job.full:
@@ -52,7 +52,7 @@ class Secmaster:
             found = _Found(venue, {key[0]: value for key, value in known.items()})
             pages = Pages(self._places.run / "listings" / f"instruments-{job.feed}.jsonl", doing, now_ns)
             try:
-                with rest.of_feed(feed, environment, self._addresses, beat=pages.beat) as asked:
+                with rest.of_feed(feed, self._environment, self._addresses, beat=pages.beat) as asked:
 
                     def read(request: Request, body: bytes) -> tuple[Records, Request | None]:
                         page = venue.instruments_page(request, body)
@@ -146,7 +146,7 @@ class Secmaster:
         connecting = nats.connect(self._addresses.nats, name="worker", allow_reconnect=False, error_cb=silent)
         client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
         try:
-            subject = subjects.secmaster_changes(self._addresses.environment)
+            subject = subjects.secmaster_changes(self._environment.name)
             for message in messages:
                 await client.publish(subject, message)
             await client.flush(FLUSH_SECONDS)  # its answer says that the server has them all

@@ -3,20 +3,37 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from temporalio import activity
 from temporalio.exceptions import CancelledError
 
-from activities.archive import check_day
-from ssmd import __version__, archive, checked_json, config, jobs, published, storage, tables
+from activities.archive import check_day, passed
+from ssmd import (
+    __version__,
+    archive,
+    checked_json,
+    config,
+    durable,
+    frames,
+    jobs,
+    journal,
+    moved,
+    published,
+    storage,
+    tables,
+)
+from ssmd.clock import date_of
 from ssmd.errors import Permanent, Transient
 from ssmd.published import Named, Object, Published
 from ssmd.storage import Store
 
 LOOK_SECONDS = 1.0
+EXPIRED_MAX = 300  # of one run, which is daily: their names travel through Temporal
 
 R = TypeVar("R")
 
@@ -45,7 +62,10 @@ class Storage:
 
     @activity.defn(no_thread_cancel_exception=True)
     def await_rollup(self, day: jobs.Publication) -> int:
-        """Wait until the day is sealed and rolled up; returns the archive manifest's revision."""
+        """Wait until the day is sealed and rolled up; returns the archive manifest's revision.
+
+        With `if_any`: 0 as soon as it is clear that nothing is archived of that day.
+        """
         check_day(jobs.Day(day.feed, day.date))
         while True:
             with contextlib.suppress(FileNotFoundError):
@@ -53,6 +73,8 @@ class Storage:
                 lake = tables.load_day(self._places.lake / tables.manifest_path(day.feed, day.date))
                 if manifest.sealed and lake.revision == manifest.revision:
                     return manifest.revision
+            if day.if_any and passed(self._places.archive, day.feed, day.date):
+                return 0
             activity.heartbeat(jobs.Progress(f"waiting until {day.feed} {day.date} is rolled up"))
             activity.wait_for_cancelled_sync(LOOK_SECONDS)
             _go_on(f"waiting for the rollup of {day.feed} {day.date}")
@@ -101,6 +123,157 @@ class Storage:
         if before is None or (before.archive, before.lake, before.objects) != (record.archive, record.lake, objects):
             store.replace(path, checked_json.encode(record), tag.etag if tag is not None else None)
         return jobs.Published(day.feed, day.date, store.url, revision, len(objects), new, record.bytes)
+
+    # ----------------------------------------------------------------------------------------------- retention
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def find_expired(self, retention: jobs.Retention) -> list[jobs.Expired]:
+        """What is older than the environment keeps here, oldest first: at most EXPIRED_MAX days."""
+        if retention.environment != self._environment.name:
+            raise Permanent(
+                f"this worker is of environment {self._environment.name}: retention of {retention.environment!r} is "
+                "for its own worker"
+            )
+        self._open()  # without a store nothing may go
+        kept = self._environment.retention
+        found = []
+        for kind, days, listed in (
+            ("archive", kept.archive_days, self._archived),
+            ("lake", kept.lake_days, self._rolled_up),
+            ("journal", kept.journal_days, self._journalled),
+        ):
+            if days is not None:
+                last = (datetime.now(UTC).date() - timedelta(days=days + 1)).isoformat()
+                found += [jobs.Expired(feed, date, kind, retention.dry_run) for feed, date in listed(last)]
+        return sorted(found, key=lambda e: (e.date, e.feed, e.kind))[:EXPIRED_MAX]
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def retire(self, expired: jobs.Expired) -> jobs.Retired:
+        """Remove a day's files here, once each is found whole in the store, now; or say why not."""
+        store = self._open()
+        try:
+            return (
+                self._retire_journal(store, expired) if expired.kind == "journal" else self._retire_day(store, expired)
+            )
+        except Permanent as e:
+            return jobs.Retired(expired.feed, expired.date, expired.kind, kept=str(e))
+
+    def _retire_day(self, store: Store, expired: jobs.Expired) -> jobs.Retired:
+        record, note, files = self._published_as_here(store, expired)
+        before = moved.load(note)
+        away = {o.path for o in before.objects} if before is not None and before.store == store.url else set()
+        going = [file for file in files if (self._places.data / file.path).exists()]
+        self._verify(store, expired, [file for file in going if file.path not in away])
+        retired = jobs.Retired(expired.feed, expired.date, expired.kind, len(going), sum(f.bytes for f in going))
+        if expired.dry_run or not going:
+            return retired
+        named = {file.path for file in files}
+        moved.save(note, moved.Moved(store.url, [o for o in record.objects if o.path in named]))
+        for file in going:
+            durable.remove(self._places.data / file.path)
+        return retired
+
+    def _published_as_here(self, store: Store, expired: jobs.Expired) -> tuple[Published, Path, list[Named]]:
+        """The day's record, where it is noted what has moved, and the files that may. Raises Permanent if not so."""
+        feed, date = expired.feed, expired.date
+        record = published.load(store, feed, date)
+        if record is None:
+            raise Permanent(f"it is not published in {store.url}: `ssmd publish {feed} {date}`")
+        if expired.kind == "archive":
+            manifest = archive.load_manifest(archive.manifest_path(self._places.archive, feed, date))
+            if not manifest.sealed or manifest != record.manifest():
+                raise Permanent(f"what is published is not revision {manifest.revision}: `ssmd publish {feed} {date}`")
+            return record, moved.of_archive(self._places, feed, date), published.archive_files(manifest)
+        lake = tables.load_day(self._places.lake / tables.manifest_path(feed, date))
+        if lake != record.lake_day():
+            raise Permanent(f"what is published is not what the tables are now: `ssmd publish {feed} {date}`")
+        return record, moved.of_lake(self._places, feed, date), published.lake_files(lake)
+
+    def _verify(self, store: Store, expired: jobs.Expired, files: list[Named]) -> None:
+        """Read the files' objects in the store. Raises Permanent for the first that is not what the manifest says."""
+        doing = f"verifying {expired.kind} {expired.feed} {expired.date} in {store.url}"
+
+        def whole(file: Named) -> None:
+            if storage.sha256_of(store, file.path, file.bytes, together.tell) != file.sha256:
+                raise Permanent(
+                    f"{store.url}/{file.path} is damaged: remove that object, and `ssmd publish {expired.feed} "
+                    f"{expired.date}` stores it anew"
+                )
+
+        with _Together(self._parallel, doing, sum(f.bytes for f in files)) as together:
+            together.run(whole, files)
+
+    def _archived(self, last: str) -> list[tuple[str, str]]:
+        """Days up to `last` of which segments are here."""
+        return [
+            (m.feed, m.date)
+            for m in archive.manifests(self._places.archive, until=last)
+            if any((archive.day_folder(self._places.archive, m.feed, m.date) / s.name).exists() for s in m.segments)
+        ]
+
+    def _rolled_up(self, last: str) -> list[tuple[str, str]]:
+        """Days up to `last` of which tables are here."""
+        lake = self._places.lake
+        return [
+            (d.feed, d.date)
+            for d in tables.days(lake)
+            if d.date <= last and any((lake / f.path).exists() for f in d.files)
+        ]
+
+    # ------------------------------------------------------------------------------------------------- journal
+
+    def _journalled(self, last: str) -> list[tuple[str, str]]:
+        """Feeds with journal files that end on or before `last`; the date is the latest such end."""
+        found: dict[str, str] = {}
+        for folder, file in self._old_journals():
+            feed = folder.name.partition(".")[0]
+            ended = _dates(file)[-1:]
+            if ended and ended[0] <= last:
+                found[feed] = max(found.get(feed, ""), ended[0])
+        return sorted(found.items())
+
+    def _old_journals(self, feed: str = "*") -> list[tuple[Path, Path]]:
+        """Each journal folder's files but its newest, from which the next connector learns how the last one ended."""
+        folders = {*self._places.journal.glob(feed), *self._places.journal.glob(f"{feed}.*")}
+        return [(folder, file) for folder in sorted(folders) for file in sorted(folder.glob("*.journal"))[:-1]]
+
+    def _retire_journal(self, store: Store, expired: jobs.Expired) -> jobs.Retired:
+        """Journal files whose every frame is in a published day, where a connector that ended has left them."""
+        going: list[Path] = []
+        kept = ""
+        verified: dict[str, list[archive.Connection]] = {}
+        with contextlib.ExitStack() as locks:
+            for folder in sorted({folder for folder, _ in self._old_journals(expired.feed)}):
+                locks.enter_context(durable.Lock(folder, "retention"))
+            for _, file in self._old_journals(expired.feed):
+                try:
+                    if self._is_published(store, expired, file, verified):
+                        going.append(file)
+                except Permanent as e:
+                    kept = kept or str(e)
+            size = sum(file.stat().st_size for file in going)
+            if not expired.dry_run:
+                for file in going:
+                    durable.remove(file)
+        return jobs.Retired(expired.feed, expired.date, "journal", len(going), size, kept)
+
+    def _is_published(
+        self, store: Store, expired: jobs.Expired, file: Path, verified: dict[str, list[archive.Connection]]
+    ) -> bool:
+        """Whether a journal file is old, and the store has each of its frames. Raises Permanent if it has not."""
+        dates = _dates(file)
+        if not dates or dates[-1] > expired.date:
+            return False
+        for date in dates:
+            if date not in verified:
+                day = jobs.Expired(expired.feed, date, "archive", expired.dry_run)
+                record, _, files = self._published_as_here(store, day)
+                self._verify(store, day, files)
+                verified[date] = record.manifest().connections
+        for conn, n in _frames(file):
+            if not any(_holds(c, conn, n) for date in dates for c in verified[date]):
+                raise Permanent(f"{file} holds frame {n} of {conn}, which is not published")
+        return True
 
     # ------------------------------------------------------------------------------------------------- objects
 
@@ -218,6 +391,26 @@ def _go_on(doing: str) -> None:
         raise CancelledError(f"{doing}: cancelled")
     if activity.is_worker_shutdown():
         raise Transient(f"this worker stops; {doing} is gone on with by the next")
+
+
+def _frames(file: Path) -> Iterator[tuple[str, int]]:
+    """The identity of every frame in a journal file. Raises Permanent if a record is damaged."""
+    for _, record in journal.read(file):
+        if record is None:
+            raise Permanent(f"{file} is damaged: `ssmd verify` says what that means")
+        head = frames.parse(record.message)
+        yield head.conn, head.n
+
+
+def _dates(file: Path) -> list[str]:
+    """The dates of a journal file's frames, in order."""
+    return sorted({date_of(frames.parse(r.message).ts_recv) for _, r in journal.read(file) if r is not None})
+
+
+def _holds(known: archive.Connection, conn: str, n: int) -> bool:
+    """Whether a day has a frame."""
+    inside = known.conn == conn and known.first <= n <= known.last
+    return inside and not any(a <= n <= b for a, b in known.holes)
 
 
 def _bring(store: Store, path: str, text: bytes) -> None:

@@ -29,7 +29,8 @@ class Notice(NamedTuple):
     kind: `break` opens a gap for `symbols` (none: all of this connection), `mended` closes it,
     `refused` means the venue turned a subscription down, `warning` is for the log. `ending`: the venue is about to
     end this connection, so another one shall take over first. `since_ns` is when the last frame came (`ts_recv`)
-    after which nothing was missing yet; 0: any frame of the connection says so.
+    after which nothing was missing yet; 0: any frame of the connection says so. `explained`: the venue has answered a
+    `probe`, so the silence of these `channels` (as frames are routed) is genuine, as far as it lets one know.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Notice(NamedTuple):
     cause: GapCause = "sequence"
     evidence: str = ""
     since_ns: int = 0
+    channels: tuple[str, ...] = ()
 
 
 class Received(NamedTuple):
@@ -78,7 +80,9 @@ class Adapter(Protocol):
     def probe(self) -> Sequence[bytes]:
         """Text frames that a healthy venue answers at once: asked when a busy channel falls silent.
 
-        If something was missed, the answer shows it (a break in the numbering); if not, the silence is genuine.
+        If something was missed, the answer shows it (a break in the numbering); if not, the silence is genuine, and a
+        notice `explained` tells of which channels. An answer must not explain the silence of a channel that the venue
+        can be asked about, and was not.
         """
         ...
 

@@ -481,6 +481,16 @@ class Places:
                 f"name another folder for {environment} with --data"
             )
 
+    def environment(self) -> str | None:
+        """The environment to which the folder belongs, if that is known."""
+        try:
+            said = msgspec.json.decode((self.data / "ssmd.json").read_bytes(), type=dict[str, object]).get(
+                "environment"
+            )
+        except (OSError, msgspec.DecodeError):
+            return None
+        return said if isinstance(said, str) else None
+
     def create(self, environment: str | None = None) -> None:
         """Check, then make the folders and the mark that says whose they are."""
         self.check(environment)

@@ -71,7 +71,8 @@ def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 def replace_by(path: Path, write: Callable[[BinaryIO], object], mode: int = 0o644) -> None:
     """As `replace`, for content that `write` produces into an open file."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not the process id alone: in containers, and on other machines that share the folder, it is the same.
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(fd, "wb") as file:

@@ -197,7 +197,7 @@ class Listing:
 
     @property
     def sync_id(self) -> str:
-        return f"secmaster/{self.feed}"
+        return f"secmaster/{self.feed}/full" if self.full else f"secmaster/{self.feed}"
 
 
 @dataclass(frozen=True)
@@ -255,10 +255,11 @@ class Synced:
 
 @dataclass(frozen=True)
 class Publication:
-    """A feed's UTC day (YYYY-MM-DD), to go to object storage once it is rolled up."""
+    """A feed's UTC day (YYYY-MM-DD), to go to object storage once it is rolled up; `if_any` as in `Day`."""
 
     feed: str
     date: str
+    if_any: bool = False
 
     @property
     def publish_id(self) -> str:
@@ -276,6 +277,54 @@ class Published:
     objects: int
     new: int
     bytes: int
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What an environment keeps here too, applied; `dry_run`: looked at, and nothing removed."""
+
+    environment: str
+    dry_run: bool = False
+
+    @property
+    def retention_id(self) -> str:
+        return f"retention/{self.environment}"
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A day's files that may go: `kind` is archive, lake or journal (whose files up to that date are meant)."""
+
+    feed: str
+    date: str
+    kind: str
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Retired:
+    """What went of a day, or (`kept`) why it stays."""
+
+    feed: str
+    date: str
+    kind: str
+    files: int = 0
+    bytes: int = 0
+    kept: str = ""
+
+
+@dataclass(frozen=True)
+class Retained:
+    """A retention's end: how much went here (with `dry_run`: would), and what stays although it is old, and why."""
+
+    environment: str
+    dry_run: bool
+    store: str
+    days: int
+    files: int
+    bytes: int
+    kept: list[Retired] = field(default_factory=list)
+    more: int = 0  # that stay, beyond the listed
 
 
 @dataclass(frozen=True)
@@ -552,8 +601,8 @@ def date_of(said: str, today: calendar_date) -> str:
     return (today - timedelta(days=days)).isoformat()
 
 
-def summary(job: object) -> str:
-    """A job's input in a few words, as lists show it: `kalshi 2026-11-20 04:00`."""
+def summary(job: object = None) -> str:
+    """A job's input in a few words, as lists show it: `kalshi 2026-11-20 04:00`; empty where there is none of that."""
     said = [str(getattr(job, name)) for name in ("environment", "feed", "date") if getattr(job, name, "")]
     hour = getattr(job, "hour", None)
     return " ".join(said if hour is None else [*said, f"{hour:02d}:00"])

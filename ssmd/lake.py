@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pyarrow as pa
 
-from ssmd import archive, config, tables, versions
+from ssmd import archive, config, moved, tables, versions
 from ssmd.config import Precision
 from ssmd.errors import Permanent
 from ssmd.whole import Named, Whole
@@ -95,6 +96,8 @@ def connect(data: str | Path | config.Places = "data", *, verify: bool | None = 
     where: Where = _here
     if type(places) is not config.Places:
         check, where = _from_store(connection, places, verify is True)
+    else:
+        check, where = _with_moved(connection, places, check)
     _make_view(connection, "raw", _RAW_COLUMNS, functools.partial(_raw, places.archive, check, where))
     days = list(tables.days(places.lake))
     for table in tables.TABLES:
@@ -165,13 +168,38 @@ def _from_store(connection: duckdb.DuckDBPyConnection, places: config.Places, ve
 
     assert isinstance(places, Mirror), "only a mirror's files are elsewhere"
     mirror = places
-    connection.register_filesystem(Files(mirror))
+    connection.register_filesystem(Files(mirror.find))
 
     def check(files: Iterable[Named]) -> None:
         if verify:
             mirror.verify(file.path for file in files)
 
     return check, mirror.where
+
+
+def _with_moved(connection: duckdb.DuckDBPyConnection, places: config.Places, check: Check) -> tuple[Check, Where]:
+    """How files of a data folder are checked and found of which a store has some."""
+    gone = moved.everything(places)
+    if not gone:
+        return check, _here
+    from ssmd import mirror  # noqa: PLC0415
+
+    urls = {url for url, _ in gone.values() if url.startswith("s3://")}
+    stores = {url: functools.cache(functools.partial(mirror.open_store, url, places.data)) for url in urls}
+    found = {f"{url}/{path}": (stores[url], o) for path, (url, o) in gone.items() if url in urls}
+    if found:
+        connection.register_filesystem(mirror.Files(found.__getitem__))
+
+    def where(path: Path) -> str:
+        name = str(path.relative_to(places.data))
+        return f"{gone[name][0]}/{name}" if name in gone else _here(path)
+
+    def look(files: Iterable[Named]) -> None:
+        """Those of an S3 are looked at as they are read."""
+        placed = ((file, where(file.path)) for file in files)
+        check(msgspec.structs.replace(f, path=Path(at)) for f, at in placed if not at.startswith("s3://"))
+
+    return look, where
 
 
 def _make_view(
@@ -320,7 +348,9 @@ def _duckdb_type(kind: pa.DataType) -> str:
 
 
 def _list(files: Iterable[Named], where: Where) -> str:
-    return f"[{', '.join(_text(where(file.path)) for file in files)}]"
+    # DuckDB opens the first to know the columns: rather one that is here.
+    places = sorted((where(file.path) for file in files), key=lambda place: place.startswith("s3://"))
+    return f"[{', '.join(map(_text, places))}]"
 
 
 def _text(value: str) -> str:

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,9 @@ from ssmd.storage import Missing, Store
 
 CACHED_BYTES_MAX = 256 << 20  # of blocks, per opened mirror: DuckDB comes back for neighbouring columns
 FETCHED_AT_ONCE = 16
+
+# By its address: in which store (opened when it is first needed) an object is, and what it must be.
+Find = Callable[[str], tuple[Callable[[], Store], Object]]
 
 
 class Mirror(config.Places):
@@ -56,6 +59,10 @@ class Mirror(config.Places):
         if found is None:
             raise Permanent(f"{self.store.url}/{path} is in no record of {feed} {date}: open the store again")
         return found
+
+    def find(self, address: str) -> tuple[Callable[[], Store], Object]:
+        """As `Files` asks for it."""
+        return lambda: self.store, self.object(address.removeprefix(f"{self.store.url}/"))
 
     def verify(self, paths: Iterable[Path]) -> None:
         """Read all of these files in the store. Raises Permanent for the first that is not what its record says."""
@@ -131,8 +138,13 @@ def at(url: str, data: Path = Path("data")) -> Mirror:
     """
     if not url.startswith("s3://"):
         raise Permanent(f"{url} is no address of an object store: write it as s3://bucket/prefix")
+    return Mirror(open_store(url, data))
+
+
+def open_store(url: str, data: Path = Path("data")) -> Store:
+    """The store at that address, with what an environment says of it. Raises Permanent if that is refused."""
     wanted, endpoint_url = _storage_of(url, data)
-    return Mirror(storage.open_store(wanted, data, endpoint_url))
+    return storage.open_store(wanted, data, endpoint_url)
 
 
 def _storage_of(url: str, data: Path) -> tuple[config.Storage, str]:
@@ -196,14 +208,14 @@ def _damaged(store: Store, path: str) -> str:
 
 
 class Files(AbstractFileSystem):  # type: ignore[misc]
-    """The files that a mirror's manifests name, by their addresses, as DuckDB reads them: no listing, no writing."""
+    """Objects that are known by path, by their addresses, as DuckDB reads them: no listing, no writing."""
 
     protocol = "s3"
     cachable = False
 
-    def __init__(self, mirror: Mirror) -> None:
+    def __init__(self, find: Find) -> None:
         super().__init__()
-        self._mirror = mirror
+        self._find = find
         self._lock = threading.Lock()
         self._blocks: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._cached_bytes = 0
@@ -213,14 +225,14 @@ class Files(AbstractFileSystem):  # type: ignore[misc]
         return path.removeprefix("s3://")
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> "_File":
-        return _File(self, path, self._mirror.object(self._relative(path)))
+        return _File(self, path, *self._find(self.unstrip_protocol(path)))
 
     def glob(self, path: str, **_: Any) -> list[str]:
         """The one file that is meant: names have no pattern in them."""
         return [self._strip_protocol(path)]
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
-        return {"name": path, "size": self._mirror.object(self._relative(path)).bytes, "type": "file"}
+        return {"name": path, "size": self._find(self.unstrip_protocol(path))[1].bytes, "type": "file"}
 
     def exists(self, path: str, **_: Any) -> bool:
         return True
@@ -229,10 +241,10 @@ class Files(AbstractFileSystem):  # type: ignore[misc]
         """Always the same: what has a name never changes."""
         return datetime.fromtimestamp(0, UTC)
 
-    def _relative(self, path: str) -> str:
-        return self._strip_protocol(path).removeprefix(self._mirror.store.url.removeprefix("s3://") + "/")
+    def unstrip_protocol(self, name: str) -> str:
+        return f"s3://{self._strip_protocol(name)}"
 
-    def read(self, o: Object, start: int, end: int) -> bytes:
+    def read(self, store: Store, o: Object, start: int, end: int) -> bytes:
         """Bytes of an object, each compared with its record. Raises Permanent if they are damaged or missing."""
         if start >= end:
             return b""
@@ -245,14 +257,14 @@ class Files(AbstractFileSystem):  # type: ignore[misc]
             while run <= last and run not in blocks:
                 run += 1
             if run > i:
-                blocks |= self._fetched(o, i, run)
+                blocks |= self._fetched(store, o, i, run)
             i = max(run, i + 1)
         whole = b"".join(blocks[i] for i in range(first, last + 1))
         return whole[start - first * block_bytes : end - first * block_bytes]
 
-    def _fetched(self, o: Object, first: int, end: int) -> dict[int, bytes]:
+    def _fetched(self, store: Store, o: Object, first: int, end: int) -> dict[int, bytes]:
         """The blocks `first`..`end`-1, by one request."""
-        store, block_bytes = self._mirror.store, o.block_bytes
+        block_bytes = o.block_bytes
         try:
             data = store.read(o.path, first * block_bytes, min(end * block_bytes, o.bytes))
         except Missing:
@@ -286,15 +298,16 @@ class Files(AbstractFileSystem):  # type: ignore[misc]
 class _File:
     """An open file, read by DuckDB's threads one at a time."""
 
-    def __init__(self, files: Files, path: str, o: Object) -> None:
+    def __init__(self, files: Files, path: str, store: Callable[[], Store], o: Object) -> None:
         self.path = path
+        self._store = store
         self._files = files
         self._object = o
         self._at = 0
 
     def read(self, count: int = -1) -> bytes:
         end = self._object.bytes if count < 0 else min(self._at + count, self._object.bytes)
-        data = self._files.read(self._object, self._at, end)
+        data = self._files.read(self._store(), self._object, self._at, end)
         self._at += len(data)
         return data
 

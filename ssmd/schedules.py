@@ -32,7 +32,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "publish": {
         "workflow": "PublishArchive",
         "cron": "30 1 * * *",
-        "input": {"date": "yesterday"},
+        "input": {"date": "yesterday", "if_any": True},
         "overlap": "allow_all",
         "catch_up_seconds": 7 * DAY_SECONDS,
         "jitter_seconds": 60,
@@ -60,6 +60,8 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "retention": {"workflow": "ApplyRetention", "cron": "0 5 * * *", "jitter_seconds": 60},
     "report": {"workflow": "DailyReport", "cron": "30 6 * * *", "input": {"date": "yesterday"}},
 }
+
+_WITH_STORAGE = {"publish", "retention"}  # without object storage there is nothing for them to do
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def planned(environment: config.Environment, jobs: Mapping[str, type]) -> list[P
         own = environment.schedules.get(name, config.Schedule())
         if own is None and name not in DEFAULTS:
             raise _wrong(environment, [name], f"there is no default {name!r} to leave out: remove the line")
-        if own is None:
+        if own is None or (name in _WITH_STORAGE and environment.storage is None and not own.model_fields_set):
             continue
         try:
             found += _of(environment, name, _over(DEFAULTS.get(name, {}), own), jobs)

@@ -6,7 +6,7 @@ from temporalio import workflow
 
 from activities.storage import Storage
 from ssmd import jobs
-from workflows.steps import do, label
+from workflows.steps import dated, do, label
 
 
 @workflow.defn
@@ -18,6 +18,7 @@ class PublishArchive:
 
     @workflow.run
     async def run(self, day: jobs.Publication) -> jobs.Published:
+        day = dated(day)
         label(day)
 
         self._progress = jobs.Progress("probing the store")
@@ -25,6 +26,9 @@ class PublishArchive:
 
         self._progress = jobs.Progress("waiting until the day is rolled up")
         revision = await do(Storage.await_rollup, day, within=timedelta(days=3))
+        if day.if_any and not revision:
+            self._progress = jobs.Progress("done: nothing is archived of that day")
+            return jobs.Published(day.feed, day.date, "", 0, 0, 0, 0)
 
         self._progress = jobs.Progress("publishing")
         published = await do(Storage.store_day, day, revision, within=timedelta(hours=24))

@@ -6,6 +6,7 @@ from typing import Any
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.apply_retention import ApplyRetention
 from workflows.backfill import Backfill
 from workflows.daily_report import DailyReport
 from workflows.publish_archive import PublishArchive
@@ -24,6 +25,7 @@ WORKFLOWS: list[type] = [
     TradingDay,
     DailyReport,
     PublishArchive,
+    ApplyRetention,
     SyncSecmaster,
     SyncFees,
     Backfill,

@@ -61,14 +61,24 @@ async def do(step: Callable[..., Any], /, *arguments: Any, within: timedelta) ->
     """Have a step (an activity's method) done; `within` bounds all its tries together."""
     if not workflow.in_workflow():
         return await here.get()(step.__name__, arguments)
+    queue = workflow.info().task_queue
     return await workflow.execute_activity_method(
         cast(Any, step),
         args=arguments,
+        task_queue=processes_queue(queue) if getattr(step, "in_a_process", False) else queue,
         schedule_to_close_timeout=within,
         heartbeat_timeout=SILENCE,
         retry_policy=PATIENCE,
-        summary=(jobs.summary(arguments[0]) if arguments else "") or None,
+        summary=jobs.summary(*arguments[:1]) or None,
     )
+
+
+def processes_queue(queue: str) -> str:
+    """The task queue beside `queue` for steps that keep a process busy: a worker takes as many as it has processes.
+
+    From one queue with room for all the steps that only wait, the first worker would take a day's hours alone.
+    """
+    return f"{queue}-processes"
 
 
 async def have_done(other: type[Any], given: object, answer: type[R], id_: str) -> R:
@@ -98,4 +108,5 @@ def label(job: object) -> None:
     """Make the workflow findable by the feed and the date of its input, as far as it has them."""
     if workflow.in_workflow():
         said = {key: getattr(job, name, None) for key, name in ((FEED, "feed"), (TRADING_DATE, "date"))}
-        workflow.upsert_search_attributes([key.value_set(value) for key, value in said.items() if value])
+        if found := [key.value_set(value) for key, value in said.items() if value]:
+            workflow.upsert_search_attributes(found)

@@ -176,6 +176,7 @@ class _Pending:
     sent: bool = False
     attempts: int = 1
     mends: tuple[str, ...] = ()  # instruments of which nothing is missing once it is answered
+    probe: bool = False  # asked because a channel is silent
 
     def __str__(self) -> str:
         return f"{self.method} of {_names(self.streams)}" if self.streams else self.method
@@ -532,7 +533,7 @@ class BinanceAdapter:
         if pending is None:
             return _CONTROL
         if pending.method == LIST:
-            return self._compare(frame)
+            return self._compare(frame, pending.probe)
         asks: list[Request] = []
         if pending.method == SUBSCRIBE:
             self._unlisted = True
@@ -555,7 +556,7 @@ class BinanceAdapter:
         symbols = tuple(dict.fromkeys(s.symbol for s in pending.streams if s.symbol))
         return Notice("refused", symbols, evidence=f"{pending}: {said}")
 
-    def _compare(self, frame: Frame) -> Received:
+    def _compare(self, frame: Frame, probe: bool) -> Received:
         """Streams that the venue acknowledged but does not list: subscribed to once more, and told."""
         try:
             listed = set(_decode_names(frame.result))
@@ -580,6 +581,9 @@ class BinanceAdapter:
                 stream.attempts += 1
                 stream.acked = False
             self._enqueue(SUBSCRIBE, again, mends)
+        if probe:
+            listed_alone = {s.route.channel for s in self._wanted.values()} - {s.route.channel for s in missing}
+            notices.append(Notice("explained", channels=tuple(sorted(listed_alone))))
         return _CONTROL._replace(notices=tuple(notices)) if notices else _CONTROL
 
     # -------------------------------------------------------------------------------------------------- commands
@@ -605,7 +609,7 @@ class BinanceAdapter:
 
     def probe(self) -> Sequence[bytes]:
         """A list of the subscriptions: a venue that answers and still lists them has nothing to say."""
-        self._enqueue_one(_Pending(LIST), front=True)
+        self._enqueue_one(_Pending(LIST, probe=True), front=True)
         return [self._send()]
 
     def _change(self, method: str, streams: list[_Stream]) -> Sequence[bytes]:

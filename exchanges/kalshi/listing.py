@@ -56,7 +56,7 @@ def instruments_of(record: dict[str, object]) -> list[Instrument]:
             event=event,
             title=text(record, "title") or text(record, "yes_sub_title"),
             tick_size=_tick(record),
-            lot_size="0.01",
+            lot_size="0.01",  # counts have two decimals, and parts of contracts trade
             contract_size=decimal(record.get("notional_value_dollars")),
             strike=decimal(record.get("floor_strike")),
             ts_open=from_iso(record.get("open_time")),

@@ -39,7 +39,8 @@ class Connection:
         self.listed: frozenset[str] = frozenset()  # as its latest `connected` row has them
         self.last_ts_recv = last_ts_recv
         self.last_venue_crc32: int | None = None
-        self.heard: dict[str, None] = {}  # channels, since the last look
+        self.heard: dict[str, int] = {}  # channels, since the last look, and when (ts_recv)
+        self.explained: set[str] = set()  # channels of whose silence the venue has said, since then, that it is genuine
         self.unparsed: tuple[int, int, int, str] | None = None  # first ts, last ts, frames, first reason
         self.asks: list[Request] = []  # what the adapter wants to know by REST; whoever performs it takes it out
 
@@ -79,7 +80,7 @@ class Capture:
             msg = message(ts_recv, conn, n, wire, bad=route.bad, json=route.json)
             lines.append(encode(subject_bytes, msg))
             records.append(Record(subject, msg))
-            heard[route.channel] = None
+            heard[route.channel] = ts_recv
             if route.bad is not None:
                 self._quarantined(connection, route.bad, ts_recv)
             if route.owed:
@@ -164,6 +165,8 @@ class Capture:
                 since = notice.since_ns or connection.last_ts_recv or now_ns
                 carried = () if symbols else connection.carried()
                 rows += ledger.open(conn, notice.cause, since, notice.evidence, symbols, carried)
+            elif notice.kind == "explained":
+                connection.explained.update(notice.channels)
             elif notice.kind == "mended":
                 rows += ledger.close(conn, notice.cause, now_ns, symbols)
             else:

@@ -21,7 +21,7 @@ from services.connector.capture import Capture, Connection
 from services.connector.instruments import HEADERS, Instruments, Rest
 from services.connector.link import Link, Refused, Target
 from services.connector.pace import Pace
-from services.connector.rhythm import Rhythm
+from services.connector.rhythm import LOOK_SECONDS, Rhythm
 from ssmd import __version__, config, durable, frames
 from ssmd.clock import SECOND_NS, Clock
 from ssmd.errors import Permanent, Transient
@@ -30,7 +30,7 @@ from ssmd.journal import Former, Journal
 
 CONNECT_SECONDS = 10.0
 BACKOFF_SECONDS = (0.1, 30.0)
-LOOK_SECONDS = 0.5
+TICK_SECONDS = 0.5  # between two looks at what the passing of time asks for
 STALE_SECONDS = 10.0  # a venue that answers pings but no commands for so long: connect anew
 STOP_SECONDS = 3.0  # for the closing handshake
 SETTLED_SECONDS = 8.0  # a second connection that owed and asked nothing for so long is whole; some ping every 10 s
@@ -103,8 +103,13 @@ class Succession:
     """A second connection, made ready before the first one's time is over."""
 
     due: float  # loop time at which it is to be opened
+    renewed: float = -math.inf  # loop time at which it was wanted because this one is no good
     connecting: asyncio.Task[Line | None] | None = None
     heir: Line | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self.connecting is not None or self.heir is not None
 
     @property
     def up(self) -> bool:
@@ -346,7 +351,8 @@ class Carrier:
         silence = version.silence_seconds
         rhythm = self._rhythm
         self._line = line
-        rhythm.connected(loop.time())
+        rhythm.connected(rhythm.felt(loop.time()), self._clock.now_ns())
+        ticked = -math.inf
         self._succession = Succession(loop.time() + (version.limits.connection_seconds or math.inf))
         while not link.ended.done():
             if self.stop.is_set():
@@ -354,13 +360,17 @@ class Carrier:
                 break
             await self._either(link.ended, LOOK_SECONDS)
             now = self._clock.now_ns()
+            felt = rhythm.felt(loop.time())
+            link.send(self._look_at_rhythm(connection, rhythm, felt, now))
+            if loop.time() - ticked < TICK_SECONDS:
+                continue
+            ticked = loop.time()
             owed = self._capture.tick(connection, time.time_ns(), now)
             link.send(owed)
             line.ask()
             ledger = self._capture.ledger
             if line.settled(owed, loop.time()) and ledger.outage(connection.conn):  # it took over before it was
                 self._capture.gaps(connection, ledger.close_place(connection.conn, now), now)
-            link.send(self._look_at_rhythm(connection, rhythm, loop.time(), now))
             if await self._second_settled(loop.time()):
                 await self._say_good_bye(link)
                 return "its time was over, and another connection stood beside it"
@@ -369,7 +379,7 @@ class Carrier:
                 link.ping()
             if quiet > silence:
                 self._cause, reason = "stale", f"nothing heard for {quiet:.1f} s, not even answers to pings"
-            elif any(seconds > STALE_SECONDS for _, seconds in rhythm.unexplained(loop.time())):
+            elif rhythm.stale(felt) and now - connection.last_ts_recv > STALE_SECONDS * SECOND_NS:
                 self._cause, reason = "stale", f"no data and no answers to commands for {STALE_SECONDS:.0f} s"
             elif self._shared.journal_full():
                 taken = self._shared.journal.total_bytes
@@ -457,19 +467,29 @@ class Carrier:
         self._cause = "disconnect"
         self._log.info("handed over", from_=connection.conn, to=successor.conn)
 
-    def _look_at_rhythm(self, connection: Connection, rhythm: Rhythm, now: float, now_ns: int) -> Sequence[bytes]:
+    def _look_at_rhythm(self, connection: Connection, rhythm: Rhythm, felt: float, now_ns: int) -> Sequence[bytes]:
         """A busy channel that falls silent: ask the venue; if it does not explain itself, a `stale` gap is open."""
         capture, ledger = self._capture, self._capture.ledger
         heard, connection.heard = connection.heard, {}
-        if heard:
-            rhythm.answered()
-            capture.gaps(connection, ledger.close(connection.conn, "stale", now_ns), now_ns)
-        rhythm.heard((c for c in heard if c[0] != "_" and c != frames.CONTROL), now)
-        for channel, seconds in rhythm.stale(now):
+        explained, connection.explained = connection.explained, set()
+        rhythm.heard({c: ns for c, ns in heard.items() if c[0] != "_" and c != frames.CONTROL}, felt)
+        rhythm.answered(explained)
+        suspects = rhythm.suspects(felt)
+        stale = rhythm.stale(felt)
+        for channel, seconds, last_ns in stale:
             evidence = f"{channel}: no frame for {seconds:.1f} s, and no answer when the venue was asked"
-            capture.opened(connection, "stale", now_ns - int(seconds * SECOND_NS), evidence, now_ns)
-        suspects = rhythm.suspects(now)
+            capture.opened(connection, "stale", last_ns, evidence, now_ns)
+        if not stale and (heard or explained):
+            capture.gaps(connection, ledger.close(connection.conn, "stale", now_ns), now_ns)
+        if any(seconds > STALE_SECONDS for _, seconds in rhythm.unexplained(felt)):
+            self._renew()
         return connection.adapter.probe() if suspects and connection.adapter is not None else ()
+
+    def _renew(self) -> None:
+        """A channel stays silent while others live: a new connection takes over, without a gap for these."""
+        now, succession = asyncio.get_running_loop().time(), self._succession
+        if not succession.begun and now - succession.renewed > AGAIN_SECONDS:
+            succession.due, succession.renewed = 0.0, now
 
     async def _either(self, other: asyncio.Future[Any] | None, seconds: float | None = None) -> None:
         """Wait until we shall stop, `other` is done, or time is up."""

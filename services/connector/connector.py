@@ -20,6 +20,7 @@ from services.connector.pace import Pace
 from services.connector.publisher import Publisher
 from services.connector.spread import Spread
 from ssmd import broker, config, durable, frames, subjects
+from ssmd.changes import Changes
 from ssmd.clock import SECOND_NS, Clock, RecordedClock
 from ssmd.errors import Permanent, Transient
 from ssmd.events import Gap, Session
@@ -322,6 +323,20 @@ class Connector:
                 continue
             await self._write_carried()
 
+    async def _on_changes(self, msg: Msg) -> None:
+        """Instruments have changed: follow at once. What is missed here, the next listing tells."""
+        try:
+            told = msgspec.json.decode(msg.data, type=Changes)
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            self._log.warning("changes of instruments that cannot be read", subject=msg.subject, error=str(e))
+            return
+        if told.feed != self._feed.name or not any(c.connected for c in self._carriers.values()):
+            return
+        wanted = self._instruments.changed(told.changes)
+        if wanted is not None:
+            self.carry(wanted)
+            await self._write_carried()
+
     def _warned(self, connection: Connection, notice: Notice) -> None:
         place = frames.place(connection.conn)
         carrier = next((c for c in self._carriers.values() if c.name == place), None)
@@ -336,6 +351,7 @@ class Connector:
         nats = await broker.connect(self._nats_url, f"connector-{self._feed.name}", self._log, self._publisher.resend)
         try:
             await nats.subscribe(subjects.replay(self._env, self._feed.name), cb=self._on_replay)
+            await nats.subscribe(subjects.secmaster_changes(self._env), cb=self._on_changes)
             archived = subjects.archived(self._env, self._feed.name)
             await nats.subscribe(archived, cb=self._on_archived)
             try:

@@ -3,12 +3,14 @@
 import asyncio
 import ssl
 import time
+from collections.abc import Sequence
 
 import httpx
 import structlog
 
 from exchanges.port import Request, Unparsable, Venue
 from ssmd import __version__, config
+from ssmd.changes import Change
 from ssmd.errors import Permanent, Transient
 
 FRESH_SECONDS = 5.0  # connections that begin one after the other need one listing
@@ -61,6 +63,7 @@ class Instruments:
         self._log = log
         self._listed: frozenset[str] | None = None
         self._listed_at = 0.0
+        self._listed_ns = 0  # the same by the wall clock
         self._turn = asyncio.Lock()
         self.schedule: bytes | None = None  # the venue's calendar, as it told it last
         self._schedule_due = 0.0
@@ -74,13 +77,31 @@ class Instruments:
             now = asyncio.get_running_loop().time()
             if self._listed is None or fresh or now - self._listed_at > FRESH_SECONDS:
                 try:
+                    asked_ns = time.time_ns()
                     self._listed = frozenset(await self._list())
-                    self._listed_at = now
+                    self._listed_at, self._listed_ns = now, asked_ns
                 except (Transient, Permanent, Unparsable, httpx.HTTPError) as e:
                     if self._listed is None or fresh:
                         raise
                     self._log.warning("no listing: going on with the last one", error=str(e) or type(e).__name__)
             return self._listed
+
+    def changed(self, told: Sequence[Change]) -> frozenset[str] | None:
+        """What is wanted now that these instruments have changed; None if that is as before, or not known yet."""
+        if self._plan.names or self._listed is None:
+            return None
+        wanted = set(self._listed)
+        for change in told:
+            if change.valid_from <= self._listed_ns:
+                continue  # our own listing is younger
+            if change.status != "open":
+                wanted.discard(change.symbol)
+            elif not self._plan.series or set(self._plan.series) & set(change.series):
+                wanted.add(change.symbol)
+        if wanted == self._listed:
+            return None
+        self._listed = frozenset(wanted)
+        return self._listed
 
     async def _list(self) -> list[str]:
         found: list[str] = []

@@ -25,7 +25,7 @@ from ssmd import __version__, config, temporal
 from ssmd.errors import Permanent, Transient
 from ssmd.telemetry import Telemetry
 from workflows.runner import WORKFLOWS, runner
-from workflows.steps import FEED, PERMANENT, TRADING_DATE
+from workflows.steps import FEED, PERMANENT, TRADING_DATE, processes_queue
 
 # A thread each, and nearly all of them only wait (for a seal, for a process): the processes bound the work.
 ACTIVITIES_MAX = 64
@@ -44,11 +44,13 @@ class Serving:
         self,
         settings: config.Temporal,
         steps: list[Callable[..., Any]],
+        processes: int,
         grace_seconds: float,
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self._temporal = settings
         self._steps = steps
+        self._processes = processes
         self._grace = timedelta(seconds=grace_seconds)
         self._log = log
         self._client: Client | None = None
@@ -73,7 +75,7 @@ class Serving:
 
     async def _serve(self, client: Client, stop: asyncio.Event) -> None:
         """One worker's life: until stopped, or until Temporal tells it off."""
-        with ThreadPoolExecutor(ACTIVITIES_MAX, "activity") as threads:
+        with ThreadPoolExecutor(ACTIVITIES_MAX + self._processes, "activity") as threads:
             worker = Worker(
                 client,
                 task_queue=self._temporal.task_queue,
@@ -90,7 +92,19 @@ class Serving:
                 workflow_failure_exception_types=[Permanent],
                 deployment_config=_deployment(self._temporal.deployment),
             )
-            running = asyncio.create_task(worker.run())
+            # What keeps a process busy is taken only when one is free: the rest is for the other workers.
+            busy = Worker(
+                client,
+                task_queue=processes_queue(self._temporal.task_queue),
+                activities=self._steps,
+                activity_executor=threads,
+                max_concurrent_activities=self._processes,
+                max_heartbeat_throttle_interval=HEARTBEAT,
+                default_heartbeat_throttle_interval=HEARTBEAT,
+                graceful_shutdown_timeout=self._grace,
+                interceptors=[_Verdicts(self)],
+            )
+            running = asyncio.ensure_future(_both(worker, busy))
             stopping = asyncio.create_task(stop.wait())
             self._worker = worker
             self._log.info("serving", temporal=self._temporal.address, task_queue=self._temporal.task_queue)
@@ -99,7 +113,7 @@ class Serving:
             stopping.cancel()
             if not running.done():
                 self._log.info("stopping", activities_running=self.activities_running)
-                await worker.shutdown()
+                await asyncio.gather(worker.shutdown(), busy.shutdown())
             try:
                 await running
             except Exception as e:
@@ -206,6 +220,16 @@ def _deployment(name: str | None) -> WorkerDeploymentConfig | None:
         return None
     version = WorkerDeploymentVersion(deployment_name=name, build_id=__version__)
     return WorkerDeploymentConfig(version, True, VersioningBehavior.AUTO_UPGRADE)
+
+
+async def _both(one: Worker, other: Worker) -> None:
+    """Until both have ended; if one ends with an error, the other is ended, too."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(one.run())
+            group.create_task(other.run())
+    except ExceptionGroup as e:
+        raise e.exceptions[0] from None
 
 
 async def _ensure_search_attributes(client: Client, log: structlog.typing.FilteringBoundLogger) -> None:

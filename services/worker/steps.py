@@ -22,13 +22,13 @@ def steps(
     places: config.Places, addresses: config.Addresses, processes: Processes, rolling_up: config.RollingUp
 ) -> list[Callable[..., Any]]:
     """The activities, bound to a data folder and the servers of an environment."""
+    environment = config.load_environment(addresses.environment)
     archive = Archive(places, addresses.environment, addresses.nats)
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
-    environment = config.load_environment(addresses.environment)
     storage = Storage(places, environment, addresses.storage)
     reports = Reports(places, addresses.environment, processes)
-    secmaster = Secmaster(places, addresses)
+    secmaster = Secmaster(places, environment, addresses)
     backfill = Backfill(places, environment, addresses)
     keys = Keys(places, environment, addresses)
     return [
@@ -44,13 +44,15 @@ def steps(
         storage.probe_store,
         storage.await_rollup,
         storage.store_day,
+        storage.find_expired,
+        storage.retire,
         Days(places, addresses).look,
         reports.reporting,
         reports.measure,
         reports.deliver,
         secmaster.sync_instruments,
         secmaster.announce_changes,
-        Fees(places, addresses).sync_fees,
+        Fees(places, environment, addresses).sync_fees,
         backfill.plan_backfill,
         backfill.fill_window,
         keys.list_keys,

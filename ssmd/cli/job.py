@@ -88,7 +88,7 @@ async def _tell_progress(handle: WorkflowHandle[Any, Any]) -> None:
     while True:
         try:
             now = await handle.query("progress", result_type=jobs.Progress)
-            sentence = f"{now.doing}: {now.done} of {now.total} hours" if now.total else now.doing
+            sentence = f"{now.doing}: {now.done} of {now.total}" if now.total else now.doing
             if sentence != said:
                 typer.echo(sentence, err=True)
                 said = sentence

@@ -196,7 +196,7 @@ def show_synced(done: "jobs.Synced", what: str, json: bool) -> None:
         new = ", ".join(f"{n:,} {word}" for word, n in (("new", done.listed), ("changed", done.changed)) if n)
         gone = f"{done.delisted:,} gone" if done.delisted else ""
         typer.echo(
-            f"{done.feed}: {done.read:,} {what} read in {done.pages:,} pages: "
+            f"{done.feed}: {done.read:,} {what} read in {done.pages:,} page{'s' * (done.pages != 1)}: "
             f"{', '.join(filter(None, [new, gone])) or 'nothing has changed'}"
         )
     for one in done.unread:

@@ -1,8 +1,6 @@
 """The score follows from the figures; a report goes to real servers, and what refuses it is told from what is away."""
 
-import datetime
 import http.server
-import ipaddress
 import json
 import ssl
 import threading
@@ -15,9 +13,6 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 from temporalio.testing import ActivityEnvironment
@@ -26,6 +21,7 @@ from activities.processes import Processes
 from activities.report import Measuring, Reports, measured
 from ssmd import config, health, jobs
 from ssmd.errors import Permanent, Transient
+from tests.certificates import Authority
 from tests.lake.archives import DATE, FEED, a_day
 
 REPORT = jobs.Reported(
@@ -168,36 +164,16 @@ class Mailer(Controller):
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1 that signs itself, and its key, as PEM files."""
-    folder = tmp_path_factory.mktemp("certificate")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder / "cert.pem", folder / "key.pem"
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture
-def mailbox(certificate: tuple[Path, Path], free_port: Callable[[], int]) -> Iterator[tuple[Mailbox, int]]:
+def mailbox(authority: Authority, free_port: Callable[[], int]) -> Iterator[tuple[Mailbox, int]]:
     box, port = Mailbox(), free_port()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(*certificate)
+    server = authority.sign("server")
+    tls.load_cert_chain(server.certificate, server.key)
     mailer = Mailer(box, hostname="127.0.0.1", port=port)
     mailer.tls = tls
     mailer.start()
@@ -287,11 +263,11 @@ def mail(port: int, ca: Path) -> dict[str, object]:
 
 
 def test_mail_goes_out_over_starttls_with_a_login(
-    post: Post, mailbox: tuple[Mailbox, int], certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    post: Post, mailbox: tuple[Mailbox, int], authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box, port = mailbox
     monkeypatch.setenv("REPORT_USER", "ssmd")
-    assert post.deliver("mail", mail(port, certificate[0])) == "mail to a@example.org, b@example.org"
+    assert post.deliver("mail", mail(port, authority.certificate)) == "mail to a@example.org, b@example.org"
     [(to, message)] = box.mails
     assert to == ["a@example.org", "b@example.org"]
     assert message["Subject"] == "ssmd harbour 2026-11-20: kalshi 97.5"
@@ -300,11 +276,11 @@ def test_mail_goes_out_over_starttls_with_a_login(
 
 
 def test_what_a_mail_server_refuses_is_told_apart(
-    post: Post, mailbox: tuple[Mailbox, int], certificate: tuple[Path, Path],
+    post: Post, mailbox: tuple[Mailbox, int], authority: Authority,
     monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int],
 ) -> None:  # fmt: skip
     box, port = mailbox
-    ca = certificate[0]
+    ca = authority.certificate
     monkeypatch.setenv("REPORT_USER", "somebody")
     cases: list[tuple[str, dict[str, object], type[Exception], str]] = [
         ("somebody", mail(port, ca), Permanent, "refused the user or the password"),

@@ -26,6 +26,7 @@ from tests.exchanges.venues import NOW_NS
 
 SECOND_NS = 1_000_000_000
 FEED = "kalshi"
+ENVIRONMENT = config.load_environment("local")
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Rig:
 
         environment.on_heartbeat = told
         self.environment = environment
-        secmaster = Secmaster(config.Places(self.data), self.addresses)
+        secmaster = Secmaster(config.Places(self.data), ENVIRONMENT, self.addresses)
         return environment.run(secmaster.sync_instruments, jobs.Listing(FEED, full))
 
     def move(self, seconds: float) -> None:
@@ -207,7 +208,9 @@ def test_a_damaged_file_is_told_and_never_served(rig: Rig) -> None:
 
 def test_fees_have_versions_too(rig: Rig) -> None:
     def sync() -> jobs.Synced:
-        return ActivityEnvironment().run(Fees(config.Places(rig.data), rig.addresses).sync_fees, jobs.FeeListing(FEED))
+        return ActivityEnvironment().run(
+            Fees(config.Places(rig.data), ENVIRONMENT, rig.addresses).sync_fees, jobs.FeeListing(FEED)
+        )
 
     first = sync()
     assert first.whole and first.listed == first.read > 0

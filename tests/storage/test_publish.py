@@ -16,49 +16,16 @@ from temporalio.client import Client
 from temporalio.worker import Replayer
 
 from activities.processes import Processes
-from ssmd import archive, jobs, published, storage, tables
-from ssmd.storage import Store
+from ssmd import archive, jobs, published
 from ssmd.up import servers
 from tests.lake.archives import DATE, FEED
 from tests.lake.captures import captured
-from tests.storage.stores import environment, without_aws, write_environment
+from tests.storage.stores import Setting
 from tests.workflows.workers import ROOT, RunningWorker, is_ready, running_worker, write_addresses
 from workflows.runner import WORKFLOWS, runner
 
 HISTORIES = ROOT / "tests" / "replay" / "histories"
 DAY = jobs.Publication(FEED, DATE)
-
-
-class Setting:
-    """A data folder with a rolled-up day, and a store for it."""
-
-    def __init__(self, data: Path, folder: Path, server: object, url: str) -> None:
-        self.data = data
-        self.variables = without_aws(write_environment(folder, server, url))
-        wanted = environment(folder).storage
-        assert wanted is not None
-        self.store: Store = storage.open_store(wanted, data)
-
-    def ssmd(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-c", "from ssmd.cli import main; main()", *arguments, "--data", str(self.data)]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT, env=self.variables
-        )
-
-    def objects(self) -> dict[str, bytes]:
-        """Everything in the store but the record, which has a time."""
-        found = {}
-        for folder in ("archive", "lake"):
-            found |= {path: self.store.read(path) for path, _ in self.store.list(folder)}
-        return found
-
-    def named(self) -> dict[str, bytes]:
-        """What the data folder's manifests name, and they themselves."""
-        manifest = archive.load_manifest(archive.manifest_path(self.data / "archive", FEED, DATE))
-        lake = tables.load_day(self.data / "lake" / tables.manifest_path(FEED, DATE))
-        paths = [f.path for f in (*published.archive_files(manifest), *published.lake_files(lake))]
-        paths += [published.archive_manifest(FEED, DATE), published.lake_manifest(FEED, DATE)]
-        return {path: (self.data / path).read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="module")

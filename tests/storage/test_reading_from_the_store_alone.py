@@ -19,8 +19,7 @@ from ssmd.errors import Permanent
 from ssmd.published import Object
 from tests.lake.archives import DATE, FEED
 from tests.lake.captures import captured
-from tests.storage.stores import without_aws
-from tests.storage.test_publish import Setting
+from tests.storage.stores import Setting, damage, first_day, without_aws
 from tests.workflows.workers import ROOT
 
 VIEWS = [view for view in lake.VIEWS if view != "coverage"]
@@ -65,11 +64,6 @@ def machine(setting: Setting, tmp_path: Path, s3_server: object) -> Machine:
 def connected(place: str | Path | config.Places) -> Iterator[duckdb.DuckDBPyConnection]:
     with lake.connect(place) as connection:
         yield connection
-
-
-def first_day(connection: duckdb.DuckDBPyConnection, view: str) -> list[tuple[object, ...]]:
-    """A view's rows of the published day; the data folder has begun the next one too."""
-    return sorted(connection.sql(f"select * from {view} where date = '{DATE}'").fetchall(), key=repr)
 
 
 def test_every_view_says_the_same(setting: Setting, tmp_path: Path) -> None:
@@ -139,7 +133,7 @@ def test_only_what_is_asked_for_is_fetched(tmp_path: Path) -> None:
     away.object = lambda path: Object(path, size, sha256, blocks, block_bytes)  # type: ignore[method-assign]
     store.url = "s3://bucket/prefix"
     with duckdb.connect() as connection:
-        connection.register_filesystem(mirror.Files(away))
+        connection.register_filesystem(mirror.Files(away.find))
         sql = f"""select sum(c7) from read_parquet('{store.url}/{path}', file_row_number = true)
             where c1 between 100 and 2000000 and file_row_number < 5000"""
         expected = duckdb.sql(sql.replace(f"{store.url}/{path}", str(root / path))).fetchall()
@@ -165,20 +159,7 @@ def test_the_same_is_fetched_once(setting: Setting, tmp_path: Path) -> None:
 @pytest.fixture
 def own(setting: Setting, tmp_path: Path, s3_server: object) -> Setting:
     """The same day under a prefix of its own, to be damaged."""
-    made = Setting(setting.data, tmp_path / "own", s3_server, f"s3://ssmd-test/{tmp_path.name}")
-    for folder in ("archive", "lake", published.FOLDER):
-        for path, _ in setting.store.list(folder):
-            made.store.replace(path, setting.store.read(path), None)
-    return made
-
-
-def damage(store: storage.Store, path: str) -> None:
-    """Flip a bit in the middle of an object."""
-    content = bytearray(store.read(path))
-    content[len(content) // 2] ^= 1
-    found = store.stat(path)
-    assert found is not None
-    store.replace(path, bytes(content), found.etag)
+    return setting.copied(setting.data, tmp_path / "own", s3_server, f"s3://ssmd-test/{tmp_path.name}")
 
 
 def test_a_flipped_bit_is_never_served(own: Setting, tmp_path: Path, s3_server: object) -> None:

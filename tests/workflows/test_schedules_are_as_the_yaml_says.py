@@ -210,7 +210,7 @@ def test_a_wrong_entry_is_named_with_its_line(
 
 
 def test_every_default_whose_job_is_there_fits_that_job(harbour: Harbour) -> None:
-    harbour.write("  {}\n")
+    harbour.write("  {}\nstorage: {url: 's3://bucket/harbour'}\n")
     there = inputs()
     made = {p.id.split("/")[1] for p in schedules.planned(config.load_environment(ENV), there)}
     assert made == {name for name, default in schedules.DEFAULTS.items() if default["workflow"] in there}

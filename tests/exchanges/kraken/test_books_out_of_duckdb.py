@@ -11,11 +11,12 @@ import msgspec
 import pyarrow as pa
 
 from exchanges.kraken import venue
+from exchanges.kraken.simulator import KrakenSimulator
 from exchanges.port import Subscription
 from ssmd import lake
 from ssmd.events import BookDelta, BookSnapshot
 
-from .test_conversation import Talk, _made
+from .talk import Talk, simulated
 
 CONN = "kraken-0-1"
 LEVEL = pa.list_(pa.struct([("price", pa.decimal128(28, 12)), ("size", pa.decimal128(28, 12))]))
@@ -27,8 +28,9 @@ class Day:
     """Generated frames at a depth, and a connection over the tables that the rollup would make of them."""
 
     def __init__(self, depth: int) -> None:
-        s = _made(frames_per_second=600)
-        talk = Talk(s, Subscription((f"book.{depth}",), tuple(s.markets)))
+        s = simulated(venue, frames_per_second=600)
+        assert isinstance(s, KrakenSimulator)
+        talk = Talk(venue, s, Subscription((f"book.{depth}",), tuple(s.markets)))
         for _ in range(400):
             talk.pass_time(0.1)
             for record in s.generate(talk.now):

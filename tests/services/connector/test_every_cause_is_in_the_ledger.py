@@ -238,3 +238,53 @@ async def test_a_planned_closure_is_maintenance_and_no_failure(rig: Rig) -> None
     await rig.stop("archiver")
     assert causes(rig) == [("maintenance", False), ("maintenance", True)]
     assert str(rig.rows("cause")[0]["evidence"]).endswith("planned: maintenance from 3 to 5")
+
+
+async def test_what_the_venue_refuses_is_missing_until_the_next_connection(rig: Rig) -> None:
+    async def script(connection: ServerConnection) -> None:
+        if len(rig.sent) == 1:
+            for kind in ("trade", "refuse", "trade", "refuse"):
+                await connection.send(f'{{"type":"{kind}","symbol":"S"}}')
+            await until(lambda: rig.status("connector")["gaps_open"] == 1)
+            connection.transport.abort()
+        await connection.send('{"type":"trade","symbol":"S"}')
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    refused: list[object] = []
+    await until(lambda: bool(refused.append(rig.status("connector")["refused"]) or refused[-1]))  # type: ignore[func-returns-value]
+    assert refused[-1] == [{"symbols": 1, "first": ["S"], "evidence": "no such market"}]
+    await until(lambda: len(rig.sent) == 2 and rig.status("connector")["gaps_open"] == 0)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    rows = rig.rows("cause")
+    assert [(r["cause"], r.get("end") is None) for r in rows if r["cause"] == "refused"] == [
+        ("refused", True),
+        ("refused", False),
+    ]
+    connected = next(line for line in rig.lines() if b'"type":"connected"' in bytes(line.frame))
+    assert 0 <= connected.ts_recv - int(str(rows[0]["start"])) < 1e9
+
+
+async def test_one_channel_that_falls_silent_among_others_is_stale(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the socket lives, and another channel does."""
+    monkeypatch.setattr(rhythm, "KNOWN_LOOKS", 8)
+
+    async def script(connection: ServerConnection) -> None:
+        await chatter(connection, 3.5)
+        while connection.close_code is None:
+            await connection.send('{"type":"ticker","symbol":"S"}')
+            await asyncio.sleep(0.05)
+            if rig.status("connector")["gaps_open"]:
+                await connection.send('{"type":"trade","symbol":"S"}')
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    await until(lambda: rig.status("connector")["gaps_open"] == 1, 12)
+    await until(lambda: rig.status("connector")["gaps_open"] == 0, 6)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    assert causes(rig) == [("stale", False), ("stale", True)]
+    assert str(rig.rows("cause")[0]["evidence"]).startswith("trade: no frame for ")
