@@ -36,6 +36,7 @@ class Backfill:
             day = jobs.Day(missing.feed, date, seal=True)
             await have_done(RollupDay, day, jobs.RolledUp, f"{day.rollup_id}/{missing.backfill_id}")
 
+        await do(Filling.close_windows, planned.windows, within=timedelta(hours=1))
         self._progress = jobs.Progress("done")
         failed = [one.failed for one in filled if one.failed]
         repaired = [one for one in filled if one.repair]

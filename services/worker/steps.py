@@ -55,6 +55,7 @@ def steps(
         Fees(places, environment, addresses).sync_fees,
         backfill.plan_backfill,
         backfill.fill_window,
+        backfill.close_windows,
         keys.list_keys,
         keys.verify_key,
     ]
