@@ -154,9 +154,11 @@ class Backfill:
         gaps = [gap for gap in recorded.gaps if gap.gap in window.gaps]
         symbols = self._symbols(recorded, venue, window, gaps)
         first = venue.trades(symbols[0] if symbols else "-", low, high)
-        if first is None:
-            repair = f"{UNREPAIRABLE} {feed.title} tells of no trades of the past"
-            return self._write(doing, window, written, {}, gaps, repair, sealed, 0)
+        beyond = f"{feed.title} tells of no trades of the past" if first is None else self._forgotten(feed, low)
+        if beyond and not gaps:
+            raise Permanent(beyond)
+        if beyond or first is None:
+            return self._write(doing, window, written, {}, gaps, f"{UNREPAIRABLE} {beyond}", sealed, 0)
         known = Known(self._archived(doing, venue, window.feed, low, high))
         found: dict[str, list[tuple[int, str, bytes]]] = {}  # date -> ts_recv, symbol, frame
         endpoint = _endpoint(first)
@@ -177,6 +179,16 @@ class Backfill:
         whole = not window.symbols or all(gap.symbols and set(gap.symbols) <= set(window.symbols) for gap in gaps)
         repair = f"{REPAIRED}{endpoint}: {trades} trades; books and tickers cannot be had" if whole else ""
         return self._write(doing, window, written, found, gaps, repair, sealed, trades, endpoint)
+
+    def _forgotten(self, feed: config.Feed, since_ns: int) -> str:
+        """Why the venue cannot know all trades since then; empty if it can. An empty page would not tell."""
+        named = self._environment.feed(feed.name).endpoint
+        now_ns = SystemClock().now_ns()
+        endpoint = feed.at(datetime.fromtimestamp(now_ns // SECOND_NS, UTC).date()).endpoints.get(named)
+        days = endpoint.trades_days if endpoint is not None else None
+        if days is None or since_ns >= now_ns - int(days * DAY_NS):
+            return ""
+        return f"{feed.title} remembers trades for {days:g} days only, at its endpoint {named}"
 
     def _write(
         self,

@@ -37,6 +37,7 @@ class Endpoint(_Model):
 
     ws: str
     rest: str
+    trades_days: float | None = Field(None, gt=0)  # how long its REST remembers trades; none: for ever
 
 
 class Limits(_Model):

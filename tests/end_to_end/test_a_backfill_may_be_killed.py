@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from random import Random
 from urllib.parse import parse_qsl
@@ -26,7 +27,8 @@ from ssmd.events import Gap, Session
 from tests.workflows.test_verify_keys import hosting
 from tests.workflows.workers import ROOT
 
-ENV, FEED, CONN = "killed", "kalshi", "kalshi-0-019a0000000-aaaa"
+FEED, CONN = "kalshi", "kalshi-0-019a0000000-aaaa"
+RUNS = count()  # each in an environment, and so a stream, of its own
 MIDNIGHT = time.time_ns() // DAY_NS * DAY_NS - 2 * DAY_NS
 DAYS = [date_of(MIDNIGHT - 1), date_of(MIDNIGHT)]
 START, END = MIDNIGHT - 40 * SECOND_NS, MIDNIGHT + 40 * SECOND_NS
@@ -59,7 +61,7 @@ def rest(method: str, target: str, headers: object, body: bytes) -> Answer:
     return Answer(200, json.dumps({"trades": page, "cursor": cursor}).encode())
 
 
-def captured() -> list[tuple[str, bytes]]:
+def captured(env: str) -> list[tuple[str, bytes]]:
     """What the stream got of it: one connection that stood, lost some, and stood again."""
     rows: list[tuple[int, str, str | None, bytes]] = []
 
@@ -87,15 +89,15 @@ def captured() -> list[tuple[str, bytes]]:
         rows.append((at(s) + 1_000_000, "trade", "KXA-1", msgspec.json.encode(frame)))
     own(END + 30 * SECOND_NS, frames.SESSION, Session("close", FEED, CONN, frames=len(rows) + 1, reason="over"))
     return [
-        (subjects.frame(ENV, FEED, channel, symbol), frames.message(ts, CONN.encode(), n, frame))
+        (subjects.frame(env, FEED, channel, symbol), frames.message(ts, CONN.encode(), n, frame))
         for n, (ts, channel, symbol, frame) in enumerate(rows, 1)
     ]
 
 
-async def publish(url: str) -> None:
+async def publish(url: str, env: str) -> None:
     client = await nats.connect(url)
     stream = client.jetstream()
-    for subject, message in captured():
+    for subject, message in captured(env):
         while True:  # the archiver makes the stream
             try:
                 await stream.publish(subject, message, timeout=2)
@@ -110,6 +112,7 @@ def data(tmp_path: Path, nats_server: object, monkeypatch: pytest.MonkeyPatch) -
     """A data folder whose archiver has taken it in."""
     folder, config = tmp_path / "data", tmp_path / "config"
     url: str = nats_server.url  # type: ignore[attr-defined]
+    env = f"killed{next(RUNS)}"
     for name in ("feeds", "environments"):
         (config / name).mkdir(parents=True)
     (folder / "run").mkdir(parents=True)
@@ -120,17 +123,18 @@ def data(tmp_path: Path, nats_server: object, monkeypatch: pytest.MonkeyPatch) -
             version |= {"endpoints": {"here": {"ws": "ws://127.0.0.1:1", "rest": venue}}, "signed": False}
             version["limits"]["rest_per_second"] = 1000
         (config / "feeds/kalshi.yaml").write_text(yaml.safe_dump(feed))
-        environment = {"name": ENV, "feeds": [{"feed": FEED, "endpoint": "here"}]}
-        (config / f"environments/{ENV}.yaml").write_text(yaml.safe_dump(environment))
-        addresses = {"environment": ENV, "nats": url, "temporal": "", "temporal_ui": "", "feeds": {}, "telemetry": {}}
+        environment = {"name": env, "feeds": [{"feed": FEED, "endpoint": "here"}]}
+        (config / f"environments/{env}.yaml").write_text(yaml.safe_dump(environment))
+        addresses = {"environment": env, "nats": url, "temporal": "", "temporal_ui": "", "feeds": {}, "telemetry": {}}
         (folder / "run/addresses.json").write_text(json.dumps({**addresses, "supervisor": os.getpid()}))
         command = [sys.executable, "-m", "services.archiver", "--data", str(folder), "--feed", FEED]
         with (tmp_path / "archiver.log").open("wb") as log:
             archiver = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         try:
-            asyncio.run(publish(url))
-            assert ssmd(folder, "seal", FEED, DAYS[0]).returncode == 0
-            assert ssmd(folder, "seal", FEED, DAYS[1]).returncode == 0
+            asyncio.run(publish(url, env))
+            end = time.monotonic() + 30
+            while any(ssmd(folder, "seal", FEED, day).returncode for day in DAYS):
+                assert time.monotonic() < end, (tmp_path / "archiver.log").read_text()
             yield folder
         finally:
             archiver.kill()
@@ -196,3 +200,22 @@ def test_killed_at_any_moment_it_brings_each_trade_once(data: Path) -> None:
     sql = "SELECT date, count(*) AS n, count(DISTINCT trade_id) AS ids FROM trades GROUP BY date ORDER BY date"
     told = [json.loads(line) for line in ssmd(data, "query", sql, "--format", "ndjson").stdout.splitlines()]
     assert [(row["n"], row["ids"]) for row in told] == [(60, 60), (60, 60)], told
+
+
+@pytest.mark.timeout(120)
+def test_what_the_venue_has_forgotten_is_said_to_be_beyond_repair(data: Path, tmp_path: Path) -> None:
+    """An empty answer would look like a time without trades."""
+    path = tmp_path / "config/feeds/kalshi.yaml"
+    feed = yaml.safe_load(path.read_text())
+    for version in feed["versions"]:
+        version["endpoints"]["here"]["trades_days"] = 1
+    path.write_text(yaml.safe_dump(feed))
+    done = ssmd(data, "backfill", FEED, "--local")
+    assert "0 missing trades archived, 0 gaps repaired, 1 cannot be" in done.stdout, done.stderr
+    [row] = json.loads(ssmd(data, "gaps", FEED, "--json").stdout)
+    assert row["state"] == "unrepairable" and "remembers trades for 1 days" in row["repair"]
+    told = json.loads(ssmd(data, "coverage", FEED, DAYS[0], "--json").stdout)
+    assert {entry["condition"] for entry in told} == {"degraded"}
+    begin, end = (f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ns // SECOND_NS))}" for ns in (START, END))
+    done = ssmd(data, "backfill", FEED, "--local", "--start", begin, "--end", end)
+    assert done.returncode == 1 and "remembers trades for 1 days" in done.stderr
