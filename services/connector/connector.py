@@ -559,7 +559,9 @@ class Connector:
         return answer.content if answer.status_code == 200 else self._schedule
 
     def _planned(self) -> str | None:
-        """Why the venue is closed by its own calendar; None if it should be open, or we do not know."""
+        """Why the venue is closed by the feed's calendar or its own; None if it should be open, or we do not know."""
+        if self._version.calendar is not None and (reason := self._version.calendar.closed(time.time_ns())):
+            return reason
         try:
             return self._venue.closed(self._schedule, time.time_ns()) if self._schedule is not None else None
         except Unparsable as e:

@@ -37,8 +37,23 @@ def build() -> typer.Typer:
     app.command()(coverage.coverage)
     app.add_typer(quarantine.app, name="quarantine")
     app.command()(verify.verify)
+    _add_configuration(app)
     app.command()(version)
     return app
+
+
+def _add_configuration(app: typer.Typer) -> None:
+    """The commands about configuration as files under git."""
+    from ssmd.cli import configuration, env, feed, keys, schema  # noqa: PLC0415
+
+    app.command()(configuration.init)
+    app.add_typer(feed.app, name="feed")
+    app.add_typer(env.app, name="env")
+    app.add_typer(keys.app, name="key")
+    app.add_typer(schema.app, name="schema")
+    app.command()(configuration.validate)
+    app.command()(configuration.diff)
+    app.command()(configuration.commit)
 
 
 def version() -> None:

@@ -1,16 +1,14 @@
 """What `ssmd up` was asked for, checked whole before anything is written or started."""
 
 import gzip
-import importlib
 import os
-import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -178,17 +176,9 @@ def _check_key(source: Source, reference: config.KeyReference, data: Path) -> No
     """Let the venue look at it, so that a wrong key is refused before anything is started."""
     key_id, secret = reference.load(data)
     try:
-        _application(f"exchanges.{source.feed.venue}").venue.key(key_id, secret)
+        config.application(f"exchanges.{source.feed.venue}").venue.key(key_id, secret)
     except Permanent as e:
         raise Permanent(f"key reference {reference.secret}: {e}") from None
-
-
-def _application(module: str) -> Any:
-    """A module of the application, which is not in our wheel."""
-    application = str(config.application_folder())
-    if application not in sys.path:
-        sys.path.insert(0, application)
-    return importlib.import_module(module)
 
 
 def _check_replay(
@@ -248,9 +238,9 @@ def _check_recording(path: Path, venue: str) -> None:
 
 def _reads(venue: str, line: bytes) -> bool:
     """Whether a venue's simulator can replay a line: recorders write what they like."""
-    port = _application("exchanges.port")
+    port = config.application("exchanges.port")
     try:
-        _application(f"exchanges.{venue}").venue.simulator(port.Simulation()).record(line)
+        config.application(f"exchanges.{venue}").venue.simulator(port.Simulation()).record(line)
     except port.Unparsable:
         return False
     return True
