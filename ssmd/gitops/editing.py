@@ -3,6 +3,8 @@
 import copy
 import io
 import re
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -43,6 +45,7 @@ class Editor:
             raise Permanent(f"{where}: is not valid YAML ({getattr(e, 'problem', e)}): mend it first") from e
         if not isinstance(self.root, CommentedMap):
             raise Permanent(f"{path}: has no fields: mend it first")
+        self._original, self._unedited = text, self._dumped()
 
     def assign(self, assignment: str) -> None:
         """Do what `PATH=VALUE` says; the value is YAML."""
@@ -112,12 +115,15 @@ class Editor:
 
     @property
     def text(self) -> str:
+        edited = self._dumped()
+        if self._unedited == self._original:
+            return edited
+        return merged(self._original, self._unedited, edited)
+
+    def _dumped(self) -> str:
         out = io.StringIO()
         self._yaml.dump(self.root, out)
         return out.getvalue()
-
-    def save(self) -> None:
-        save(self.path, self.text)
 
 
 def save(path: Path, text: str) -> None:
@@ -128,6 +134,24 @@ def save(path: Path, text: str) -> None:
         raise Permanent(f"{path}: {found[0].told}{more}: nothing was written")
     durable.make_folder(path.parent)
     durable.replace(path, text.encode())
+
+
+def merged(original: str, unedited: str, edited: str) -> str:
+    """The edit in the author's own style, where ruamel.yaml has another: lists over several lines, wide gaps.
+
+    As git merges; where the edit itself is in such a place, or there is no git, the other style stands.
+    """
+    with tempfile.TemporaryDirectory() as aside:
+        files = [Path(aside) / name for name in ("edited", "unedited", "original")]
+        for file, text in zip(files, (edited, unedited, original), strict=True):
+            file.write_text(text)
+        try:
+            done = subprocess.run(
+                ["git", "merge-file", "-p", "-q", *map(str, files)], capture_output=True, check=False, timeout=60
+            )
+        except FileNotFoundError:
+            return edited
+    return done.stdout.decode() if done.returncode == 0 else edited
 
 
 def parsed(value: str, told: str) -> Any:

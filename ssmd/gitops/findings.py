@@ -131,7 +131,8 @@ def _shown(loc: Loc, value: Any) -> str:
         return ""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     text = re.sub(r"//[^/@]*@", "//…@", text)  # a password in an address
-    return f"{text!r} " if len(text) <= _SHOWN_CHARACTERS_MAX else ""
+    shown = repr(text) if isinstance(value, str) else text
+    return f"{shown} " if len(text) <= _SHOWN_CHARACTERS_MAX else ""
 
 
 def _instead(model: type[BaseModel], loc: Loc) -> str:

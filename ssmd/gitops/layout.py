@@ -80,7 +80,7 @@ def _complaint(said: str, name: str) -> tuple[int, str]:
     found = re.search(rf"{re.escape(name)}:(\d+)(?:[:\d-]*): (?:failed: |error: )*(.+)", said)
     if found is None:
         return 1, next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "no reason was given")
-    return max(1, int(found[1])), found[2].strip().rstrip(".")
+    return int(found[1]) + 1, found[2].strip().rstrip(".")  # it counts lines from 0
 
 
 def breaking(old: Layout, new: Layout) -> Iterator[str]:

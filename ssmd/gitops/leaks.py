@@ -18,6 +18,7 @@ _PATTERNS = (
     (re.compile(r"(?i)\b(secret|private|wallet|key)\b.*\b(0x)?[0-9a-f]{64}\b"), "a private key in hexadecimal digits"),
 )
 _USERINFO = re.compile(r"//[^/\s:@]+:[^/\s:@]+@")
+_ADDRESS = re.compile(r"https?://[^\s?]+")  # its path is long, and random where it names a commit
 _TOKEN = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
 _ENTROPY_BITS_MIN = 4.2  # of each character; random base64 of that length has more, words have less
 _KEY_FILES = (".pem", ".key", ".der", ".p12", ".pfx", ".jks")
@@ -45,7 +46,7 @@ def _in(line: str) -> str | None:
             return what
     if _USERINFO.search(line):
         return "a password in an address"
-    return "a long random text, as secrets are" if any(map(_random, _TOKEN.findall(line))) else None
+    return "a long random text, as secrets are" if any(map(_random, _TOKEN.findall(_ADDRESS.sub("", line)))) else None
 
 
 def _random(token: str) -> bool:

@@ -93,7 +93,12 @@ def _content(text: str, document: "Document[Any]") -> Any:
     if len(text) > BYTES_MAX:
         document.refuse((), f"is larger than {BYTES_MAX >> 20} MB", "name a configuration file")
         return None
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError as e:  # a character that YAML does not allow
+        said = getattr(e, "reason", str(e))
+        document.refuse((), f"is not valid YAML ({said})", "save it as plain text")
+        return None
     try:
         node = loader.get_single_node()
         if node is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ssmd import config, durable, subjects
 from ssmd.errors import Permanent, Transient
 
-_CONNECT_SECONDS = 5
+_CONNECT_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ def _streams(environment: config.Environment, *, remove: bool) -> list[Item]:
 
 async def _of_nats(environment: config.Environment, *, remove: bool) -> list[Item]:
     import nats  # noqa: PLC0415 - 50 ms
+    from nats.errors import Error  # noqa: PLC0415
     from nats.js.errors import NotFoundError  # noqa: PLC0415
 
     try:
-        client = await nats.connect(
-            environment.nats, allow_reconnect=False, connect_timeout=_CONNECT_SECONDS, error_cb=_silent
-        )
-    except Exception as e:
-        raise Transient(f"NATS at {environment.nats} does not answer ({e or type(e).__name__}): start it first") from e
+        connecting = nats.connect(environment.nats, name="ssmd", allow_reconnect=False, error_cb=_silent)
+        client = await asyncio.wait_for(connecting, _CONNECT_SECONDS)
+    except (Error, OSError, TimeoutError) as e:
+        raise Transient(f"no NATS answers at {environment.nats} ({e or type(e).__name__}): start it first") from e
     found = []
     try:
         stream = client.jetstream(timeout=_CONNECT_SECONDS)
