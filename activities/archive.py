@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import hashlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from nats.errors import NoRespondersError
 from temporalio import activity
 from temporalio.exceptions import CancelledError
 
-from ssmd import archive, config, jobs, subjects
+from ssmd import archive, config, coverage, jobs, subjects
+from ssmd.clock import DAY_NS
 from ssmd.errors import Permanent, Transient
 
 CONNECT_SECONDS = 3.0
 LOOK_SECONDS = 1.0  # how often a manifest is looked at while its day is waited for
 SEAL_SECONDS = 60.0  # an archiver first archives all that the stream holds: at 70k frames/s that is 4 M frames
+NOTHING_SECONDS = 3600.0  # an archiver that was down needs less to catch up with its stream
 READ_BYTES = 4 << 20
 
 
@@ -33,8 +36,12 @@ class Archive:
 
     @activity.defn(no_thread_cancel_exception=True)
     def await_seal(self, day: jobs.Day) -> int:
-        """Wait until the day is sealed (ask for it first, if the job says so); returns the manifest's revision."""
+        """Wait until the day is sealed (ask for it first, if the job says so); returns the manifest's revision.
+
+        With `if_any`: 0 as soon as it is clear that nothing is archived of that day.
+        """
         check_day(day)
+        began = time.monotonic()
         path = archive.manifest_path(self._places.archive, day.feed, day.date)
         revision = 0
         if day.seal:
@@ -47,6 +54,10 @@ class Archive:
                 manifest = archive.load_manifest(path)
                 if manifest.sealed and manifest.revision >= revision:
                     return manifest.revision
+            elif mark is None and day.if_any:
+                long = time.monotonic() - began > NOTHING_SECONDS
+                if passed(self._places.archive, day.feed, day.date, long):
+                    return 0
             seen = mark
             activity.heartbeat(jobs.Progress(f"waiting until {day.feed} {day.date} is sealed"))
             activity.wait_for_cancelled_sync(LOOK_SECONDS)
@@ -123,6 +134,16 @@ class Archive:
             return msgspec.json.decode(request.result().data, type=dict[str, object])
         finally:
             await client.close()
+
+
+def passed(root: Path, feed: str, date: str, long: bool = False) -> bool:
+    """Whether nothing of a day was archived and nothing will be: the archiver has heard a later one (or: `long`)."""
+    try:
+        cursor = archive.load_cursor(archive.cursor_path(root, feed))
+    except FileNotFoundError:
+        return long
+    over = coverage.midnight(date) + DAY_NS
+    return date not in cursor.days and (long or any(c.last_ts_recv >= over for c in cursor.conns.values()))
 
 
 def check_day(day: jobs.Day) -> None:

@@ -31,9 +31,16 @@ from ssmd.jobs import Progress
 
 A = TypeVar("A")
 R = TypeVar("R")
+Step = TypeVar("Step", bound=Callable[..., object])
 
 _LOOK_SECONDS = 0.25  # how soon a cancellation reaches the work
 _BOARD = struct.Struct("<qq")  # done, stop
+
+
+def in_a_process(step: Step) -> Step:
+    """Marks an activity that needs a process of its worker's: it goes to a worker that has one free."""
+    step.in_a_process = True  # type: ignore[attr-defined]
+    return step
 
 
 class Stopped(Exception):
@@ -69,7 +76,7 @@ class Processes:
     """A pool of processes, and the way an activity waits for one."""
 
     def __init__(self, count: int | None = None) -> None:
-        self._count = count or os.cpu_count() or 1
+        self.count = count or os.cpu_count() or 1
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
 
@@ -122,7 +129,7 @@ class Processes:
             if self._pool is None:
                 # spawn, not fork: the parent's threads (Temporal's, Arrow's) hold locks that a fork would copy shut.
                 self._pool = ProcessPoolExecutor(
-                    self._count, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
+                    self.count, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
                 )
             return self._pool
 

@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from isal import igzip
 
-from activities import columns, spool
+from activities import columns, pages, spool
 from activities.processes import Board
 from activities.spool import Spool
 from exchanges import port
@@ -86,7 +86,7 @@ _EXCHANGE = re.compile(r"^\s*(?:from|import) exchanges\.(\w+)", re.MULTILINE)
 @functools.cache
 def software(venue: str) -> str:
     """A digest of the code that decides what a venue's frames become, so that another gives its files other names."""
-    ours = [Path(cast(str, m.__file__)) for m in (port, columns, spool, archive, events, frames, tables)]
+    ours = [Path(cast(str, m.__file__)) for m in (port, columns, pages, spool, archive, events, frames, tables)]
     digest = hashlib.sha256(pa.__version__.encode())
     for path in (Path(__file__), *ours, *_grammar(venue)):
         digest.update(path.read_bytes())
@@ -384,6 +384,8 @@ class _Hour:
             return lambda line: _own(line, Session)
         if channel == frames.GAP:
             return lambda line: _own(line, Gap)
+        if channel == frames.BACKFILL:
+            return lambda line: pages.trades(self._venue, line.wire())
         grammar = self._grammar
 
         def events(line: frames.Line) -> Iterable[Event]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from temporalio import activity
 
-from activities.processes import Processes
+from activities.processes import Processes, in_a_process
 from activities.replay import MEMORY_BYTES, HourTask, replay_hour
 from ssmd import __version__, archive, config, coverage, jobs, tables
 from ssmd.clock import SECOND_NS
@@ -22,6 +22,7 @@ class Rollup:
         self._processes = processes
         self._memory_bytes = memory_bytes
 
+    @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
     def rollup_hour(self, hour: jobs.Hour) -> jobs.RolledHour:
         """Replay one hour of a sealed day through its venue's grammar into Parquet."""

@@ -8,7 +8,7 @@ from temporalio import activity
 
 from activities import scrub
 from activities.archive import check_day
-from activities.processes import Processes
+from activities.processes import Processes, in_a_process
 from ssmd import archive, config, jobs, tables
 from ssmd.errors import Permanent
 
@@ -20,12 +20,18 @@ class Verify:
         self._places = places
         self._processes = processes
 
+    @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
     def scrub_archive(self, day: jobs.Scrub) -> jobs.Scrubbed:
-        """Read manifest, cursor, every segment and every frame's number. Raises Permanent if there is no such day."""
+        """Read manifest, cursor, every segment and every frame's number.
+
+        Of a day that is not there: Permanent, or with `if_any` an empty answer.
+        """
         check_day(jobs.Day(day.feed, day.date))
         folder = archive.day_folder(self._places.archive, day.feed, day.date)
         if not folder.is_dir() and not (self._places.lake / tables.manifest_path(day.feed, day.date)).exists():
+            if day.if_any:
+                return jobs.Scrubbed()
             raise Permanent(
                 f"nothing of {day.feed} is archived for {day.date} in {self._places.archive}: "
                 "`ssmd data list` shows what is"
@@ -34,6 +40,7 @@ class Verify:
         task = self._task(day)
         return self._processes.run(f"reading the archive of {_of(day)}", total, scrub.archive_day, task)
 
+    @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
     def scrub_journal(self, day: jobs.Scrub) -> jobs.Scrubbed:
         """Read every record of the feed's journal, whatever its day."""
@@ -41,12 +48,14 @@ class Verify:
         total = _bytes(scrub.journal_files(task.places.journal, day.feed))
         return self._processes.run(f"reading the journal of {day.feed}", total, scrub.journal_folder, task)
 
+    @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
     def scrub_lake(self, day: jobs.Scrub, found: jobs.Scrubbed) -> jobs.Scrubbed:
         """Read every table file of the day; `found` is what the archive's scrub did."""
         task = self._task(day, [f.path for f in found.findings])
         return self._processes.run(f"reading the tables of {_of(day)}", 0, scrub.lake_day, task)
 
+    @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
     def make_again(self, hour: jobs.Hour) -> jobs.Scrubbed:
         """Make an hour's tables again, aside, from what the published ones were made from; compare their bytes."""

@@ -176,7 +176,8 @@ def over_raw(day: Day, segments: str = "*") -> duckdb.DuckDBPyConnection:
             f"{{ts_recv: 'BIGINT', conn: 'VARCHAR', n: 'BIGINT', frame: 'STRUCT(msg STRUCT({shape}))'}}))"
         )
     connection.execute(_GAPS.format(raw=day.raw))
-    connection.execute(lake.BOOK_AT)
+    connection.execute("CREATE TABLE sessions (type VARCHAR, feed VARCHAR, session VARCHAR, detail VARCHAR)")
+    lake.make_book_at(connection)
     return connection
 
 

@@ -7,12 +7,13 @@ module-level `venue: Venue` which brings these together.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import urlencode
 
 from ssmd import frames
-from ssmd.errors import SsmdError
-from ssmd.events import Event, GapCause
+from ssmd.errors import SsmdError, Transient
+from ssmd.events import Event, GapCause, Trade
 
 
 class Unparsable(Exception):
@@ -28,7 +29,8 @@ class Notice(NamedTuple):
     kind: `break` opens a gap for `symbols` (none: all of this connection), `mended` closes it,
     `refused` means the venue turned a subscription down, `warning` is for the log. `ending`: the venue is about to
     end this connection, so another one shall take over first. `since_ns` is when the last frame came (`ts_recv`)
-    after which nothing was missing yet; 0: any frame of the connection says so.
+    after which nothing was missing yet; 0: any frame of the connection says so. `explained`: the venue has answered a
+    `probe`, so the silence of these `channels` (as frames are routed) is genuine, as far as it lets one know.
     """
 
     kind: str
@@ -36,6 +38,7 @@ class Notice(NamedTuple):
     cause: GapCause = "sequence"
     evidence: str = ""
     since_ns: int = 0
+    channels: tuple[str, ...] = ()
 
 
 class Received(NamedTuple):
@@ -52,6 +55,11 @@ class Received(NamedTuple):
 
 class Adapter(Protocol):
     """The client's grammar on one connection: made anew for each, fed frames in order."""
+
+    @property
+    def brings_all(self) -> bool:
+        """Whether it carries a channel that also brings data of instruments which are not on its list."""
+        ...
 
     def opened(self) -> Sequence[bytes]:
         """Text frames to send once the WebSocket is up: the subscriptions."""
@@ -72,7 +80,9 @@ class Adapter(Protocol):
     def probe(self) -> Sequence[bytes]:
         """Text frames that a healthy venue answers at once: asked when a busy channel falls silent.
 
-        If something was missed, the answer shows it (a break in the numbering); if not, the silence is genuine.
+        If something was missed, the answer shows it (a break in the numbering); if not, the silence is genuine, and a
+        notice `explained` tells of which channels. An answer must not explain the silence of a channel that the venue
+        can be asked about, and was not.
         """
         ...
 
@@ -102,6 +112,9 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     meanwhile: list[bytes] = field(default_factory=list, compare=False)
     host: str = ""  # of another service of the venue's than the feed's REST endpoint; a simulator is all of them
+    signed: bool = False  # only a key can make it: `Key.signed` gives what to send, anew for each attempt
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
 
     @property
     def target(self) -> str:
@@ -114,15 +127,155 @@ class Request:
 
 
 class Instruments(NamedTuple):
-    """One page of a venue's listing: symbols and the raw objects, and the request for the next page."""
+    """One page of a venue's listing: what to subscribe to, the raw objects, and the request for the next page.
+
+    `records` may hold more than `symbols` tells of: instruments that are paused, closed or settled.
+    """
 
     symbols: list[str]
     records: list[dict[str, object]]
     next: Request | None
 
 
+Status = Literal["upcoming", "open", "paused", "closed", "settled", "delisted"]
+InstrumentKind = Literal["spot", "perpetual", "future", "option", "combo", "binary", "scalar", "other"]
+
+
+class Instrument(NamedTuple):
+    """An instrument as its venue lists it. None where the venue does not say; times in ns, decimals as text.
+
+    status    upcoming (listed, not trading yet), open (has market data to subscribe to), paused, closed (trades no
+              more, its result is not final), settled (final); delisted: the venue lists it no more
+    series    the words by which `Venue.instruments` finds it
+    tick_size the price's step, the finest there is; lot_size the size's; contract_size what one contract is of
+    """
+
+    symbol: str
+    status: Status
+    kind: InstrumentKind
+    series: tuple[str, ...] = ()
+    base: str | None = None
+    quote: str | None = None
+    event: str | None = None
+    title: str | None = None
+    tick_size: str | None = None
+    lot_size: str | None = None
+    contract_size: str | None = None
+    strike: str | None = None
+    ts_open: int | None = None
+    ts_close: int | None = None
+    ts_expiry: int | None = None
+    ts_settled: int | None = None
+    settlement_value: str | None = None
+
+
+class Listing(Protocol):
+    """What a venue's listing says of its instruments (a module of its package)."""
+
+    def further(self, series: Sequence[str]) -> Sequence[Request]:
+        """First-page requests for instruments that `Venue.instruments` leaves out but that are not settled yet."""
+        ...
+
+    def named(self, symbols: Sequence[str]) -> Sequence[Request]:
+        """First-page requests that tell what became of instruments no longer listed as open.
+
+        None if the venue has no such request. Answers may tell of others, too.
+        """
+        ...
+
+    def instruments_of(self, record: dict[str, object]) -> Sequence[Instrument]:
+        """What a record of `Instruments.records` says; some hold several instruments. Raises Unparsable."""
+        ...
+
+    def lasting(self, record: dict[str, object]) -> Mapping[str, object]:
+        """The record without what changes as it trades: while this stays as it is, so does the instrument."""
+        ...
+
+
+@dataclass(frozen=True)
+class TradesRequest(Request):
+    """A page of a symbol's trades (""; of all) from `start_ns` to `end_ns`, both included."""
+
+    symbol: str = ""
+    start_ns: int = 0
+    end_ns: int = 0
+
+
+class TradesPage(NamedTuple):
+    """Trades of the asked time in the venue's order, and the request for the next page; None: there are no more.
+
+    `next` may come with no trades at all: some venues are first asked where the trades are.
+    """
+
+    trades: list[Trade]
+    next: TradesRequest | None
+
+
+class Fee(NamedTuple):
+    """What a trade costs, as decimal text; None where the venue does not tell it. A negative fee is a rebate.
+
+    `symbol` is an instrument, or (`of` series) all whose series it is. `maker` and `taker` are fractions of `basis`:
+
+    value        price x size
+    amount       the size, in its own unit (options: of the underlying)
+    p(1-p)       size x price x (1 - price), for contracts that pay a dollar or nothing
+
+    `volume` is the turnover of 30 days (USD) from which on it holds, `since_ns` when it began, if told.
+    `detail` has what else the venue says of it, by the venue's names.
+    """
+
+    symbol: str
+    maker: str | None
+    taker: str | None
+    basis: Literal["value", "amount", "p(1-p)"] = "value"
+    of: Literal["instrument", "series"] = "instrument"
+    volume: str = "0"
+    since_ns: int | None = None
+    detail: Mapping[str, str] = {}
+
+
+class FeesPage(NamedTuple):
+    """One page of fees, and the request for the next page."""
+
+    fees: list[Fee]
+    next: Request | None
+
+
+KeyState = Literal["accepted", "wrong", "expired", "under-privileged", "clock", "down"]
+
+
+class Verdict(NamedTuple):
+    """What a venue's answer says of a key; `said` is one sentence: what is wrong and what to do.
+
+    wrong             the venue does not know the key, its secret is another's, or it belongs to another endpoint
+    expired           it was good once
+    under-privileged  it is good, but may not read
+    clock             this machine's clock is off by so much that nothing can be said of the key
+    down              the venue did not look at it: busy, in maintenance, too many requests
+
+    Where a venue answers two of these alike, the likelier one is named, and `said` names both.
+    """
+
+    state: KeyState
+    said: str
+    rights: tuple[str, ...] = ()  # what the key may do, where the venue tells
+    expires_ns: int | None = None  # when it ends, where the venue tells
+
+    @classmethod
+    def of(cls, refusal: SsmdError) -> "Verdict":
+        """Of an answer that does not speak of the key itself."""
+        return cls("down" if isinstance(refusal, Transient) else "wrong", str(refusal))
+
+
 class Key(Protocol):
     """A credential that can sign; its secret never shows in repr, log or error."""
+
+    @property
+    def id(self) -> str: ...
+
+    def signed(self, request: Request, now_ns: int) -> Request:
+        """The request with whatever proves who asks; good for one attempt."""
+        ...
 
     def headers(self, method: str, path: str, now_ns: int) -> dict[str, str]:
         """Fresh authentication headers for one request; `path` without query."""
@@ -134,11 +287,19 @@ class Key(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer of the simulated venue: `body` is JSON text."""
+    """An HTTP answer: `body` is JSON text, as a rule."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def told_ns(self) -> int | None:
+        """What the venue's clock said (its `Date`, in whole seconds); None if it did not."""
+        date = next((value for name, value in self.headers.items() if name.lower() == "date"), "")
+        try:
+            return int(parsedate_to_datetime(date).timestamp()) * 1_000_000_000
+        except (TypeError, ValueError, IndexError):
+            return None
 
 
 class Record(NamedTuple):
@@ -211,8 +372,8 @@ class Simulator(Protocol):
         """The answer to a request whose signature is not good; None if it is. Header names are in lower case."""
         ...
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int) -> Answer:
-        """REST: `target` is path and query."""
+    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int, body: bytes = b"") -> Answer:
+        """REST: `target` is path and query, `body` that of a POST."""
         ...
 
     def connect(self) -> SimulatedConnection: ...
@@ -243,6 +404,7 @@ class Simulation:
     seed: int = 0
     markets: int = 12
     frames_per_second: float = 200.0
+    turnover_seconds: float | None = None  # so often a market goes and another comes; None: the simulator's own choice
 
 
 # ------------------------------------------------------------------------------------------------------ venue
@@ -253,17 +415,24 @@ class Subscription:
     """What one connection shall carry: the venue's channel names and the instruments (empty: all).
 
     With `firehose`, channels that can be had for every instrument at once are, so that nothing of an instrument
-    is missed before it was listed; only channels that need a list get `symbols`.
+    is missed before it was listed; only channels that need a list get `symbols`. With `general` false another
+    connection carries the channels of no list, those of the firehose included: this one is for `symbols` alone.
+    `share` is the part that this connection may take of what the venue allows an address, in REST requests say.
     """
 
     channels: tuple[str, ...]
     symbols: tuple[str, ...]
     symbols_per_subscription_max: int = 256
     firehose: bool = True
+    general: bool = True
+    share: float = 1.0
 
 
 class Venue(Protocol):
     """A venue's folder, as the services see it."""
+
+    @property
+    def listing(self) -> Listing: ...
 
     def adapter(self, subscription: Subscription) -> Adapter: ...
 
@@ -281,6 +450,43 @@ class Venue(Protocol):
 
     def instruments_page(self, request: Request, body: bytes) -> Instruments:
         """Raises Unparsable if the body is no listing."""
+        ...
+
+    def trades(self, symbol: str, start_ns: int, end_ns: int) -> TradesRequest | None:
+        """The first-page request for a symbol's trades from a time to another, both included; "": those of all symbols.
+
+        None if the venue has no such request. They are the trades that the feed's channels bring, under the same ids
+        (where there are ids). A `signed` one needs a key.
+        """
+        ...
+
+    def trades_page(self, request: TradesRequest, body: bytes) -> TradesPage:
+        """Depends on nothing but its arguments, and of the request not on `headers`.
+
+        Raises Unparsable if the body holds no trades, Transient or Permanent if it is an error.
+        """
+        ...
+
+    def fees(self, symbols: Sequence[str]) -> Sequence[Request]:
+        """First-page requests for what trading costs; none if the venue has no such request.
+
+        Most venues tell of all instruments at once, whatever `symbols`. A `signed` request needs a key.
+        """
+        ...
+
+    def fees_page(self, request: Request, body: bytes) -> FeesPage:
+        """Raises Unparsable if the body holds no fees, Transient or Permanent if it is an error."""
+        ...
+
+    def key_check(self) -> Request:
+        """A `signed` request whose answer shows whether the venue knows the key, and what it may do."""
+        ...
+
+    def key_verdict(self, answer: Answer, sent_ns: int, key_id: str = "") -> Verdict:
+        """What the answer to `key_check` says of the key with that id; `sent_ns` is the time that was signed.
+
+        Never raises. An answer to a good key may hold secrets (tokens): keep and log nothing of it but the verdict.
+        """
         ...
 
     def schedule(self) -> Request | None:

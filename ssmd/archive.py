@@ -204,10 +204,10 @@ def save_manifest(path: Path, manifest: Manifest) -> None:
     durable.replace(path, checked_json.encode(manifest, indent=1))
 
 
-def manifests(archive: Path, feed: str | None = None, since: str = "") -> Iterator[Manifest]:
-    """Every day's manifest (of dates from `since` on), by feed and date."""
+def manifests(archive: Path, feed: str | None = None, since: str = "", until: str = "9999-12-31") -> Iterator[Manifest]:
+    """Every day's manifest (of dates from `since` to `until`), by feed and date."""
     for path in sorted(archive.glob(f"{feed or '*'}/????-??-??/manifest.json")):
-        if path.parent.name >= since:
+        if since <= path.parent.name <= until:
             yield load_manifest(path)
 
 

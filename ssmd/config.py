@@ -8,6 +8,7 @@ format. While `ssmd up` runs, `run/addresses.json` says where everything listens
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -45,8 +46,20 @@ class Limits(_Model):
     """What a venue allows, or what we keep to where it does not say."""
 
     symbols_per_subscription: int = Field(256, ge=1)  # in one command
+    symbols_per_connection: int | None = Field(None, ge=1)
+    subscriptions_per_connection: int | None = Field(None, ge=1)  # one for each symbol and channel
+    connections: int = Field(100, ge=1)  # at once; what they have no room for is a row of the gap ledger
+    connects_per_minute: float | None = Field(None, gt=0)  # attempts of one process
     frame_bytes: int = Field(4 << 20, ge=1024)  # a longer frame ends the connection
     connection_seconds: float | None = None  # when a connection is old: a second one takes over before it ends
+    rest_per_second: float = Field(5.0, gt=0)  # requests of the batch side to its REST services, from one machine
+
+    def symbols_max(self, channels: int) -> int | None:
+        """How many symbols one connection carries on so many channels, each of which may be one of no list, too."""
+        if self.subscriptions_per_connection is None:
+            return self.symbols_per_connection
+        room = max(1, (self.subscriptions_per_connection - channels) // max(1, channels))
+        return min(room, self.symbols_per_connection or room)
 
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
@@ -165,15 +178,18 @@ class Symbols(_Model):
     refresh_seconds: float = 60.0  # how often new instruments of the series are looked for
 
 
+Reference = Annotated[str, Field(pattern=r"^(env|file):.+")]  # where a secret is, never what it is
+
+
 class KeyReference(_Model):
     """Where a credential is (`env:NAME` or `file:PATH`, with {data}), never what it is."""
 
-    id: str = Field(pattern=r"^(env|file):.+")
-    secret: str = Field(pattern=r"^(env|file):.+")
+    id: Reference
+    secret: Reference
 
     def load(self, data: Path) -> tuple[str, bytes]:
         """The key id and the secret. Raises Permanent naming the reference, never the value."""
-        return _dereference(self.id, data).decode().strip(), _dereference(self.secret, data)
+        return dereference(self.id, data).decode().strip(), dereference(self.secret, data)
 
 
 class EnvironmentFeed(_Model):
@@ -186,10 +202,38 @@ class EnvironmentFeed(_Model):
     key: KeyReference | None = None  # to sign in with
 
 
+class Tls(_Model):
+    """How a server is trusted (`ca`: PEM; none: the system's), and who we are to it (client certificate and key)."""
+
+    ca: Reference | None = None
+    certificate: Reference | None = None
+    key: Reference | None = None
+    server_name: str | None = None  # in the server's certificate, if the address is not
+
+    @model_validator(mode="after")
+    def _both(self) -> "Tls":
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a client certificate needs its key, and a key its certificate: give both or neither")
+        return self
+
+
 class Temporal(_Model):
+    """Where Temporal is and who we are there. With an API key, TLS is on."""
+
     address: str = "127.0.0.1:7233"
-    namespace: str = "default"
+    namespace: str = "default"  # a name, or a reference (env: or file:)
     task_queue: str = "ssmd"
+    tls: Tls | None = None
+    api_key: Reference | None = None
+    deployment: Name | None = None  # worker versioning under this name; none: any worker takes any job
+
+    @property
+    def space(self) -> str:
+        """The namespace's name. Raises Permanent if its reference leads nowhere."""
+        named = self.namespace
+        if not named.startswith(("env:", "file:")):
+            return named
+        return dereference(named, ELSEWHERE).decode().strip()
 
 
 class Archiving(_Model):
@@ -215,6 +259,105 @@ class RollingUp(_Model):
     memory_bytes: int = Field(512 << 20, ge=32 << 20)
 
 
+class Storage(_Model):
+    """Where finished days are published: a folder, or `s3://bucket/prefix`.
+
+    `server: local` has `ssmd up` start an S3 server of its own; another one that is not AWS's is at `endpoint_url`.
+    Without a `key` the credentials are found as the AWS tools find theirs.
+    """
+
+    url: str = Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|[^:?#]+)$")
+    server: Literal["local", "remote"] = "remote"
+    endpoint_url: str | None = Field(None, pattern=r"^https?://[^/]+$")
+    region: str | None = None
+    key: KeyReference | None = None
+    parallel: int = Field(8, ge=1, le=64)  # requests at once; a file is read as it is sent, so little memory each
+    read_back: Literal["download", "checksum"] = "download"  # how a new object is compared with what was sent
+
+    @property
+    def is_s3(self) -> bool:
+        return self.url.startswith("s3://")
+
+    def covers(self, url: str) -> bool:
+        """Whether an address is this storage."""
+        return self.url.rstrip("/") == url.rstrip("/")
+
+
+class Retention(_Model):
+    """For how many days what is published and verified stays here too; nothing named: for ever.
+
+    The archiver may still need a day's files two days after its end.
+    """
+
+    journal_days: int | None = Field(None, ge=3)
+    archive_days: int | None = Field(None, ge=3)
+    lake_days: int | None = Field(None, ge=1)
+
+
+class Webhook(_Model):
+    """Takes a report as JSON by POST; its address is often a secret, so it is a reference."""
+
+    url: Reference
+
+
+class Ntfy(_Model):
+    """An ntfy server; whoever knows the topic may read it, so it is a reference."""
+
+    server: str = Field("https://ntfy.sh", pattern=r"^https?://.+")
+    topic: Reference
+    token: Reference | None = None
+
+
+class Mail(_Model):
+    """An SMTP server, and who writes to whom."""
+
+    server: str
+    port: int = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    ca: Reference | None = None  # PEM, where the system does not trust the server's certificate
+    user: Reference | None = None
+    password: Reference | None = None
+    sender: str = Field(pattern=r".+@.+")
+    to: list[Annotated[str, Field(pattern=r".+@.+")]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _no_password_in_the_clear(self) -> "Mail":
+        if (self.user is None) != (self.password is None):
+            raise ValueError("a user needs a password, and a password its user: give both or neither")
+        if self.password is not None and self.security == "none":
+            raise ValueError("a password does not go over an open connection: set security to starttls or tls")
+        return self
+
+
+class Reports(_Model):
+    """Where the daily report goes; nowhere, unless named."""
+
+    webhook: Webhook | None = None
+    ntfy: Ntfy | None = None
+    mail: Mail | None = None
+
+
+Overlap = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"]
+
+
+class Schedule(_Model):
+    """When a job runs by itself (UTC), and what then: see `ssmd.schedules`, which has the defaults.
+
+    `overlap`: what if the one before still runs. `catch_up_seconds`: how late a missed run is still made up for.
+    `jitter_seconds`: a run begins up to so much later, so that not all begin together. `paused` unset: as it is.
+    """
+
+    workflow: str | None = None
+    cron: str | None = None
+    every_seconds: int | None = Field(None, ge=60)
+    feeds: list[Name] = []  # none: each feed of the environment
+    input: dict[str, str | int | bool] = {}
+    overlap: Overlap = "skip"
+    catch_up_seconds: int = Field(86_400, ge=10)  # Temporal allows no less
+    jitter_seconds: int = Field(0, ge=0)
+    paused: bool | None = None
+
+
 class Environment(_Model):
     """What runs where: `local` runs everything here against simulators."""
 
@@ -225,6 +368,10 @@ class Environment(_Model):
     journalling: Journalling = Journalling()
     archiving: Archiving = Archiving()
     rolling_up: RollingUp = RollingUp()
+    storage: Storage | None = None
+    retention: Retention = Retention()
+    reports: Reports = Reports()
+    schedules: dict[Name, Schedule | None] = {}  # by name, over the defaults; null leaves a default out
     schema_: str = Field("events@1", alias="schema", pattern=SCHEMA)  # messages that subscribers can read: name@version
     feeds: list[EnvironmentFeed] = Field(min_length=1)  # each once
 
@@ -234,6 +381,12 @@ class Environment(_Model):
         twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
         if twice is not None:
             raise ValueError(f"feed {twice} is named twice: keep one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _own_temporal_is_open(self) -> "Environment":
+        if self.servers == "local" and (self.temporal.tls or self.temporal.api_key):
+            raise ValueError("the Temporal that `ssmd up` starts has no TLS and no API keys: set servers: remote")
         return self
 
     def feed(self, name: str) -> EnvironmentFeed:
@@ -310,7 +463,21 @@ def _load(model: type[_M], kind: str, name: str, folder: Path) -> _M:
     return document.value
 
 
-def _dereference(reference: str, data: Path) -> bytes:
+def line_of(folder: str, name: str, loc: Sequence[str | int]) -> str:
+    """`file:line` of what an environment's or a feed's file says at `loc`, or of the nearest thing around it."""
+    path = config_folder() / folder / f"{name}.yaml"
+    try:
+        line, _ = reading.read(Environment if folder == "environments" else Feed, path).position(tuple(loc))
+    except OSError:
+        return str(path)
+    return f"{path}:{line}"
+
+
+ELSEWHERE = Path("{data}")  # for what does not lie in a data folder: `{data}` in a reference then stays as it is
+
+
+def dereference(reference: str, data: Path) -> bytes:
+    """What `env:NAME` or `file:PATH` (with {data}) leads to. Raises Permanent naming the reference, never the value."""
     kind, _, where = reference.partition(":")
     if kind == "env":
         value = os.environ.get(where)
@@ -366,6 +533,16 @@ class Places:
                 f"name another folder for {environment} with --data"
             )
 
+    def environment(self) -> str | None:
+        """The environment to which the folder belongs, if that is known."""
+        try:
+            said = msgspec.json.decode((self.data / "ssmd.json").read_bytes(), type=dict[str, object]).get(
+                "environment"
+            )
+        except (OSError, msgspec.DecodeError):
+            return None
+        return said if isinstance(said, str) else None
+
     def create(self, environment: str | None = None) -> None:
         """Check, then make the folders and the mark that says whose they are."""
         self.check(environment)
@@ -405,6 +582,7 @@ class Addresses(msgspec.Struct, frozen=True):
     feeds: dict[str, FeedAddress]  # simulated ones only; others come from the feed's endpoints
     telemetry: dict[str, str]  # service -> http://host:port
     supervisor: int = 0  # its process id
+    storage: str = ""  # the endpoint of the S3 server that it started
 
 
 def addresses_path(data: Path) -> Path:

@@ -5,8 +5,8 @@ A day lasts from UTC midnight to the next, or as far as it has come. Of an instr
 covered    a connection that was subscribed to the instrument stood (from its `connected` row until it was last
            heard), and no gap concerns the instrument
 in a gap   a row of the gap ledger concerns it: one that names it, or one that names no instrument and is about a
-           connection subscribed to it or one such that ended while the gap lasted. An open gap lasts until the end
-           of the day. Where gaps overlap, the moment belongs to the one that began first.
+           connection subscribed to it, or about the place of one such that ended while the gap lasted. An open gap
+           lasts until the end of the day. Where gaps overlap, the moment belongs to the one that began first.
 uncovered  neither: nobody listened, and nothing is known to be missing (before the first start, after the last stop,
            before the instrument was subscribed to)
 
@@ -135,7 +135,12 @@ def _concerning(day: Day) -> defaultdict[str | int | None, list[int]]:
                 found[symbol].append(number)
             continue
         last = day.end if gap.end is None else gap.end
-        ended = [i for end, i in ends[bisect_left(ends, (gap.start, 0)) :] if end <= last and end < day.end]
+        place = frames.place(gap.conn)
+        ended = [
+            i
+            for end, i in ends[bisect_left(ends, (gap.start, 0)) :]
+            if end <= last and end < day.end and frames.place(day.watches[i].conn) == place
+        ]
         own = of_conn[gap.conn]
         during = [i for i in own if day.watches[i].start <= last and gap.start <= day.watches[i].end]
         for watch_number in {*(during or own), *ended}:
@@ -171,7 +176,7 @@ def _condition(covered: list[Span], gaps: list[Gap]) -> Condition:
         return "missing"
     if not gaps:
         return "available"
-    return "repaired" if all(gap.repair for gap in gaps) else "degraded"
+    return "repaired" if all(gap.repaired for gap in gaps) else "degraded"
 
 
 # --------------------------------------------------------------------------------------------- spans

@@ -8,6 +8,7 @@ write or fsync is never retried (after a failed fsync the kernel may have droppe
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +71,8 @@ def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 def replace_by(path: Path, write: Callable[[BinaryIO], object], mode: int = 0o644) -> None:
     """As `replace`, for content that `write` produces into an open file."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not the process id alone: in containers, and on other machines that share the folder, it is the same.
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(fd, "wb") as file:
@@ -84,6 +86,21 @@ def replace_by(path: Path, write: Callable[[BinaryIO], object], mode: int = 0o64
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def create_by(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """As `replace_by`, but raises FileExistsError, and changes nothing, if `path` exists by then."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        replace_by(aside, write)
+        os.link(aside, path)  # unlike a rename it never replaces
+    except FileExistsError:
+        raise
+    except OSError as e:
+        raise DiskFailed(path, e) from e
+    finally:
+        aside.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 

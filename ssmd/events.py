@@ -102,7 +102,11 @@ GapCause = Literal[
     "retention",
     "maintenance",
     "lost",
+    "refused",
 ]
+
+
+REPAIRED, UNREPAIRABLE = "backfill:", "unrepairable:"  # what `repair` begins with, once something was tried
 
 
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -121,3 +125,8 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     cause: GapCause
     evidence: str = ""
     repair: str = ""
+
+    @property
+    def repaired(self) -> bool:
+        """Whether its trades have been fetched; books and tickers cannot be."""
+        return self.repair.startswith(REPAIRED)

@@ -8,7 +8,9 @@ venue's bytes are copied and never re-encoded:
 """
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -19,6 +21,7 @@ _LINE = b'{"seq":%d,%s'
 SESSION = "_session"
 GAP = "_gap"
 BAD = "_bad"
+BACKFILL = "_backfill"
 # Where a venue's answers to commands go: acknowledgements, errors, heartbeats.
 CONTROL = "control"
 # The symbol of frames that belong to no single instrument.
@@ -127,6 +130,16 @@ def parse_lines(raw: bytes) -> list[Line]:
 def conn_id(feed: str, number: int, now_ns: int, random: int) -> str:
     """A connection's name, for ever unique: feed, place in the connector, start in ms, four random digits."""
     return f"{feed}-{number}-{now_ns // 1_000_000:011x}-{random & 0xFFFF:04x}"
+
+
+_OURS = re.compile(r"(.+-[0-9]+)-[0-9a-f]{11,}-[0-9a-f]{4}")
+
+
+@lru_cache(1 << 14)
+def place(conn: str) -> str:
+    """Feed and place in the connector: what a connection and its successors have in common. Empty if not ours."""
+    match = _OURS.fullmatch(conn)
+    return "" if match is None else match[1]
 
 
 def opened_ms(conn: str) -> int:

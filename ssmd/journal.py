@@ -61,6 +61,16 @@ class Position(NamedTuple):
 
 
 @dataclass
+class Former:
+    """What a former run left of one place among its connections."""
+
+    conn: str  # the latest connection
+    first: int  # ts_recv of the oldest record that is still here
+    heard: int = 0  # ts_recv of the latest frame from the venue: our own rows go on when its connection is dead
+    venue_crc32: int | None = None  # of the latest connection's last frame from the venue, as sent
+
+
+@dataclass
 class Recovery:
     """What a former run left: its connections with their last `n`, and how many bytes of torn tail were cut."""
 
@@ -68,11 +78,9 @@ class Recovery:
     last: dict[str, int] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
     cut_bytes: int = 0
-    conn: str | None = None  # the latest connection
     ts_recv: int = 0  # of the latest record
-    heard: int = 0  # ts_recv of the latest frame from the venue: our own rows go on when its connection is dead
+    places: dict[str, Former] = field(default_factory=dict)  # by what their connections' names begin with
     open_gaps: dict[str, Gap] = field(default_factory=dict)  # by id
-    venue_crc32: int | None = None  # of the latest connection's last frame from the venue, as sent
 
 
 def encode(subject: bytes, message: bytes) -> bytes:
@@ -147,8 +155,9 @@ class Journal:
         found.records += 1
         found.last[line.conn] = max(found.last.get(line.conn, 0), line.n)
         found.ts_recv = max(found.ts_recv, line.ts_recv)
-        if line.conn != found.conn:
-            found.conn, found.venue_crc32 = line.conn, None
+        former = found.places.setdefault(frames.place(line.conn), Former(line.conn, line.ts_recv))
+        if line.conn != former.conn:
+            former.conn, former.venue_crc32 = line.conn, None
         channel = subjects.channel_of(record.subject)
         if channel == frames.SESSION:
             session = msgspec.json.decode(line.frame, type=Session)
@@ -162,8 +171,8 @@ class Journal:
                 found.open_gaps.pop(gap.gap, None)
         elif not frames.is_rest(wire := line.wire()):
             segment.venue = True
-            found.heard = max(found.heard, line.ts_recv)
-            found.venue_crc32 = zlib.crc32(wire)
+            former.heard = max(former.heard, line.ts_recv)
+            former.venue_crc32 = zlib.crc32(wire)
 
     @property
     def total_bytes(self) -> int:

@@ -4,26 +4,43 @@
     ssmd.lake.connect("data").sql("select symbol, count(*) from trades group by all").show()
 
 Views: `raw` (every archived frame), `trades`, `tickers`, `book_deltas`, `book_snapshots`, `status`, `sessions`,
-`gaps`, `coverage` (what of a day is there, by instrument). Macros: `ts(ns)` makes a timestamp of nanoseconds,
-`book_at(symbol, ns)` the book of an instrument at a time.
+`gaps`, `coverage` (what of a day is there, by instrument), `instruments` and `fees` (the latest version of each),
+`instrument_versions` and `fee_versions` (all of them, from when until when they were valid). Macros:
+`instruments_as_of(ns)` and `fees_as_of(ns)` give the versions that were valid at a time, `ts(ns)`
+makes a timestamp of nanoseconds, `book_at(symbol, ns)` the book of an instrument at a time, as deep as it was
+subscribed to.
 A view shows what was there when the connection was made.
 """
 
+import atexit
 import functools
+import re
+import weakref
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pyarrow as pa
 
-from ssmd import archive, config, tables
+from ssmd import archive, config, moved, tables, versions
 from ssmd.config import Precision
 from ssmd.errors import Permanent
 from ssmd.whole import Named, Whole
 
-VIEWS = ("raw", *tables.TABLES, "coverage")
+VIEWS = (
+    "raw",
+    *tables.TABLES,
+    "coverage",
+    "instruments",
+    "instrument_versions",
+    "fees",
+    "fee_versions",
+)
 
 Check = Callable[[Iterable[Named]], None]
+Where = Callable[[Path], str]  # how DuckDB finds a file
 
 _RAW_COLUMNS = {
     "feed": "VARCHAR",
@@ -53,8 +70,10 @@ _COVERAGE_COLUMNS = {
 _NO_PRECISION = Precision(price=6, size=2)
 
 
-def connect(data: str | Path = "data", *, verify: bool | None = None) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection with the views over a data folder.
+def connect(data: str | Path | config.Places = "data", *, verify: bool | None = None) -> duckdb.DuckDBPyConnection:
+    """An in-memory connection with the views over a data folder, or over what is published at `s3://bucket/prefix`.
+
+    Of an object store only what a question needs is fetched, and each block compared with its SHA-256 (ssmd.mirror).
 
     Raises Permanent if the folder or a manifest is damaged or of a newer format. A file that a manifest names but
     that is not there, or not what it was, makes the view that needs it say so, and no other.
@@ -63,7 +82,7 @@ def connect(data: str | Path = "data", *, verify: bool | None = None) -> duckdb.
     that are new or have changed since they were last found whole (1.4 GB/s and core, once; then a look at each), with
     `verify=True` all of them, with `verify=False` none (only presence and size are looked at).
     """
-    places = config.Places(Path(data))
+    places = _places(data)
     places.check()
     # All that is needed is built into DuckDB: nothing is ever fetched.
     offline: dict[str, str | bool | int | float | list[str]] = {
@@ -73,17 +92,114 @@ def connect(data: str | Path = "data", *, verify: bool | None = None) -> duckdb.
     connection = duckdb.connect(config=offline)
     connection.execute("SET TimeZone = 'UTC'")
     whole = Whole(places)
-    check = functools.partial(whole.check, hash_=verify is not False, again=verify is True)
-    _make_view(connection, "raw", _RAW_COLUMNS, functools.partial(_raw, places.archive, check))
+    check: Check = functools.partial(whole.check, hash_=verify is not False, again=verify is True)
+    where: Where = _here
+    if type(places) is not config.Places:
+        check, where = _from_store(connection, places, verify is True)
+    else:
+        check, where = _with_moved(connection, places, check)
+    _make_view(connection, "raw", _RAW_COLUMNS, functools.partial(_raw, places.archive, check, where))
     days = list(tables.days(places.lake))
     for table in tables.TABLES:
         files = [(day, file) for day in days for file in day.files if file.table == table]
-        _make_view(connection, table, _columns(table), functools.partial(_table, table, places.lake, files, check))
+        _make_view(
+            connection, table, _columns(table), functools.partial(_table, table, places.lake, files, check, where)
+        )
     _make_view(connection, "coverage", _COVERAGE_COLUMNS, functools.partial(_coverage, places.lake, days))
+    _make_versions(connection, versions.INSTRUMENTS, "instrument_versions", places.lake, check, where)
+    _make_versions(connection, versions.FEES, "fee_versions", places.lake, check, where)
     whole.save()
     connection.execute("CREATE MACRO ts(ns) AS make_timestamp_ns(ns)")
-    connection.execute(BOOK_AT)
+    make_book_at(connection)
     return connection
+
+
+def _make_versions(
+    connection: duckdb.DuckDBPyConnection, table: versions.Table, name: str, lake: Path, check: Check, where: Where
+) -> None:
+    """All versions, the latest ones, and those of a time."""
+    columns: dict[str, str] = {}
+    for f in table.schema:
+        if f.name not in {"revision", "digest"}:
+            columns[f.name] = _duckdb_type(f.type)
+        if f.name == "valid_from":
+            columns["valid_to"] = "BIGINT"
+    _make_view(connection, name, columns, functools.partial(_versions, table, list(columns), lake, check, where))
+    connection.execute(f"CREATE VIEW {table.name} AS SELECT * FROM {name} WHERE valid_to IS NULL")  # noqa: S608
+    connection.execute(f"""
+        CREATE MACRO {table.name}_as_of(at_ns) AS TABLE
+        SELECT * FROM {name} WHERE valid_from <= at_ns AND (valid_to IS NULL OR at_ns < valid_to)
+    """)  # noqa: S608 - our own names
+
+
+def _versions(table: versions.Table, columns: list[str], lake: Path, check: Check, where: Where) -> str | None:
+    files = [
+        Named(lake / f.path, f.bytes, f.sha256, "restore it from a copy: what it holds cannot be made again")
+        for manifest in versions.manifests(lake, table)
+        for f in manifest.files
+    ]
+    if not files:
+        return None
+    check(files)
+    key = ", ".join(f'"{k}"' for k in ("feed", *table.key))
+    until = f"lead(valid_from) OVER (PARTITION BY {key} ORDER BY valid_from) AS valid_to"
+    chosen = ", ".join(until if column == "valid_to" else f'"{column}"' for column in columns)
+    paths = _list(files, where)
+    return f"SELECT {chosen} FROM read_parquet({paths}, hive_partitioning = false)"  # noqa: S608 - our own names
+
+
+def _places(data: str | Path | config.Places) -> config.Places:
+    if isinstance(data, config.Places):
+        return data
+    if str(data).startswith("s3://"):
+        from ssmd import mirror  # noqa: PLC0415 - it, and what it needs, takes 0.4 s to load
+
+        return mirror.at(str(data))
+    return config.Places(Path(data))
+
+
+def _here(path: Path) -> str:
+    return str(path.absolute())
+
+
+def _from_store(connection: duckdb.DuckDBPyConnection, places: config.Places, verify: bool) -> tuple[Check, Where]:
+    """How files of an object store are checked and found."""
+    from ssmd.mirror import Files, Mirror  # noqa: PLC0415
+
+    assert isinstance(places, Mirror), "only a mirror's files are elsewhere"
+    mirror = places
+    connection.register_filesystem(Files(mirror.find))
+
+    def check(files: Iterable[Named]) -> None:
+        if verify:
+            mirror.verify(file.path for file in files)
+
+    return check, mirror.where
+
+
+def _with_moved(connection: duckdb.DuckDBPyConnection, places: config.Places, check: Check) -> tuple[Check, Where]:
+    """How files of a data folder are checked and found of which a store has some."""
+    gone = moved.everything(places)
+    if not gone:
+        return check, _here
+    from ssmd import mirror  # noqa: PLC0415
+
+    urls = {url for url, _ in gone.values() if url.startswith("s3://")}
+    stores = {url: functools.cache(functools.partial(mirror.open_store, url, places.data)) for url in urls}
+    found = {f"{url}/{path}": (stores[url], o) for path, (url, o) in gone.items() if url in urls}
+    if found:
+        connection.register_filesystem(mirror.Files(found.__getitem__))
+
+    def where(path: Path) -> str:
+        name = str(path.relative_to(places.data))
+        return f"{gone[name][0]}/{name}" if name in gone else _here(path)
+
+    def look(files: Iterable[Named]) -> None:
+        """Those of an S3 are looked at as they are read."""
+        placed = ((file, where(file.path)) for file in files)
+        check(msgspec.structs.replace(f, path=Path(at)) for f, at in placed if not at.startswith("s3://"))
+
+    return look, where
 
 
 def _make_view(
@@ -95,18 +211,32 @@ def _make_view(
         if select is None:
             nulls = ", ".join(f"NULL::{kind} AS {column}" for column, kind in columns.items())
             select = f"SELECT {nulls} WHERE false"
+        connection.execute(f"CREATE VIEW {name} AS {select}")
+        return
     except Permanent as e:
-        # Each column raises, and so does counting rows: no query can take the absence for an empty table.
-        wrong = f"error({_text(str(e))})"
-        raising = ", ".join(f"{wrong}::{kind} AS {column}" for column, kind in columns.items())
-        select = f"SELECT {raising} FROM range(1) WHERE {wrong} IS NULL"  # noqa: S608 - our own sentence, quoted
+        told = str(e)
+    except duckdb.Error as e:  # it reads a file to know the columns
+        ours = refusal(e)
+        if ours is None:
+            raise
+        told = ours
+    # Each column raises, and so does counting rows: no query can take the absence for an empty table.
+    wrong = f"error({_text(told)})"
+    raising = ", ".join(f"{wrong}::{kind} AS {column}" for column, kind in columns.items())
+    select = f"SELECT {raising} FROM range(1) WHERE {wrong} IS NULL"  # noqa: S608 - our own sentence, quoted
     connection.execute(f"CREATE VIEW {name} AS {select}")
+
+
+def refusal(error: duckdb.Error) -> str | None:
+    """What we said when DuckDB asked for an object's bytes, out of what it made of that; None if it was not us."""
+    said = re.search(r"^(?:[\w.]+\.)?(?:Permanent|Transient): (.*)$", str(error), re.MULTILINE)
+    return said[1] if said else None
 
 
 # ------------------------------------------------------------------------------------------------------------- raw
 
 
-def _raw(root: Path, check: Check) -> str | None:
+def _raw(root: Path, check: Check, where: Where) -> str | None:
     """Frames verbatim: DuckDB's JSON reader would write numbers and blanks anew, so `frame` is cut from the line."""
     files = []
     for manifest in archive.manifests(root):
@@ -133,14 +263,18 @@ def _raw(root: Path, check: Check) -> str | None:
                 parse_path(filename) AS path,
                 strpos(json, '"frame":') AS start,
                 json_transform(json, '{{{shape}}}') AS line
-            FROM read_json_objects({_list(files)}, format = 'newline_delimited', compression = 'gzip', filename = true)
+            FROM read_json_objects(
+                {_list(files, where)}, format = 'newline_delimited', compression = 'gzip', filename = true
+            )
         )"""  # noqa: S608 - paths that our manifests name, quoted
 
 
 # ---------------------------------------------------------------------------------------------------------- tables
 
 
-def _table(table: str, lake: Path, named: Iterable[tuple[tables.LakeDay, tables.LakeFile]], check: Check) -> str | None:
+def _table(
+    table: str, lake: Path, named: Iterable[tuple[tables.LakeDay, tables.LakeFile]], check: Check, where: Where
+) -> str | None:
     alike: dict[tuple[str, tuple[int, ...], str] | None, list[Named]] = {}
     for day, f in named:
         made_by = None if day.precision is None else (day.feed, day.precision, day.software)
@@ -156,7 +290,7 @@ def _table(table: str, lake: Path, named: Iterable[tuple[tables.LakeDay, tables.
         f"""
         SELECT {columns}
         FROM read_parquet(
-            {_list(some)}, union_by_name = {made_by is None},
+            {_list(some, where)}, union_by_name = {made_by is None},
             hive_partitioning = true, hive_types = {{'feed': VARCHAR, 'date': DATE}}
         )"""  # noqa: S608 - paths that our manifests name, quoted
         for made_by, some in alike.items()
@@ -213,8 +347,10 @@ def _duckdb_type(kind: pa.DataType) -> str:
     return "VARCHAR"
 
 
-def _list(files: Iterable[Named]) -> str:
-    return f"[{', '.join(_text(str(file.path.absolute())) for file in files)}]"
+def _list(files: Iterable[Named], where: Where) -> str:
+    # DuckDB opens the first to know the columns: rather one that is here.
+    places = sorted((where(file.path) for file in files), key=lambda place: place.startswith("s3://"))
+    return f"[{', '.join(map(_text, places))}]"
 
 
 def _text(value: str) -> str:
@@ -225,7 +361,9 @@ def _text(value: str) -> str:
 
 # The last snapshot up to a time starts the book anew; after it, on the same connection, each level is what the
 # deltas added to it (`change`) or what the last of them says stands there (`size`), and an empty level is gone.
-BOOK_AT = """
+# If the connection subscribed to `book.N`, the venue keeps N levels a side up to date and does not delete what falls
+# out below them (Kraken): a level that did is gone, unless it was sent again.
+_BOOK_AT = """
     CREATE MACRO book_at(of_symbol, at_ns) AS TABLE
     WITH start AS (
         SELECT feed, conn, n, item, bids, asks
@@ -247,11 +385,75 @@ BOOK_AT = """
     ),
     since AS (
         SELECT *, max((n, item)) FILTER (absolute) OVER (PARTITION BY side, price) AS known FROM levels
+    ),
+    book AS (
+        SELECT side, price, sum(size) AS size
+        FROM since
+        WHERE known IS NULL OR (n, item) >= known
+        GROUP BY side, price
+        HAVING sum(size) <> 0
+    ),
+    subscribed AS (
+        SELECT max(regexp_extract(channel, '^book\\.([0-9]+)$', 1)::INTEGER) AS depth
+        FROM (
+            SELECT unnest(from_json(detail -> '$.subscription.channels', '["VARCHAR"]')) AS channel
+            FROM sessions AS o, start AS s
+            WHERE o.type = 'connected' AND o.feed = s.feed AND o.session = s.conn
+        )
+        WHERE regexp_matches(channel, '^book\\.[0-9]+$')
+    ),
+    ranked AS (
+        SELECT l.*, d.depth,
+            dense_rank() OVER (PARTITION BY side ORDER BY CASE WHEN side = 'bid' THEN -price ELSE price END) AS rank
+        FROM levels AS l, subscribed AS d
+        WHERE d.depth IS NOT NULL
+    ),
+    standing AS (
+        SELECT side, unnest(standing_of(
+            list(rank ORDER BY n, item), list(n ORDER BY n, item), list(size <> 0 ORDER BY n, item), any_value(depth)
+        )) AS rank
+        FROM ranked
+        GROUP BY side
     )
-    SELECT side, price, sum(size) AS size
-    FROM since
-    WHERE known IS NULL OR (n, item) >= known
-    GROUP BY side, price
-    HAVING sum(size) <> 0
+    SELECT side, price, size
+    FROM book
+    WHERE (SELECT depth FROM subscribed) IS NULL
+       OR (side, price) IN (SELECT (r.side, r.price) FROM ranked AS r JOIN standing USING (side, rank))
     ORDER BY side DESC, CASE WHEN side = 'bid' THEN -price ELSE price END
     """
+
+_made: "weakref.WeakSet[duckdb.DuckDBPyConnection]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close() -> None:
+    """A connection that still has a function of Python's when Python ends complains on standard error."""
+    for connection in list(_made):
+        connection.close()
+
+
+def make_book_at(connection: duckdb.DuckDBPyConnection) -> None:
+    """The macro `book_at(symbol, ns)`, over `book_snapshots`, `book_deltas` and `sessions`."""
+    connection.create_function("standing_of", cut, ["BIGINT[]", "BIGINT[]", "BOOLEAN[]", "INTEGER"], "BIGINT[]")
+    _made.add(connection)
+    connection.execute(_BOOK_AT)
+
+
+def cut(ranks: list[int], frames: list[int], sets: list[bool], depth: int) -> list[int]:
+    """Which levels are left of a side's history, best first, if it is cut to its depth after each frame.
+
+    Levels are told by their rank; `sets` says whether a change sets one or deletes it, `frames` which came together.
+    """
+    side: list[int] = []
+    frame_before = 0
+    for rank, frame, is_set in zip(ranks, frames, sets, strict=True):
+        if frame != frame_before:
+            del side[depth:]
+            frame_before = frame
+        at = bisect_left(side, rank)
+        there = at < len(side) and side[at] == rank
+        if is_set and not there:
+            side.insert(at, rank)
+        elif there and not is_set:
+            del side[at]
+    return side[:depth]

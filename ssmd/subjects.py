@@ -61,6 +61,16 @@ def replay(env: str, feed: str, shard: str | None = None) -> str:
     return f"{prefix(env, feed, shard)}.replay"
 
 
+def finish(env: str, feed: str, shard: str | None = None) -> str:
+    """Where the archiver is asked to finish a day's segments now, with all that the stream holds (core NATS)."""
+    return f"{prefix(env, feed, shard)}.finish"
+
+
+def secmaster_changes(env: str) -> str:
+    """Where changes of instruments are published, of all feeds (core NATS; see `ssmd.changes`)."""
+    return f"{env}.secmaster.changes"
+
+
 def seal(env: str, feed: str, shard: str | None = None) -> str:
     """Where the archiver is asked to seal a day now (core NATS)."""
     return f"{prefix(env, feed, shard)}.seal"

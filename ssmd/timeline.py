@@ -34,6 +34,7 @@ COLOURS: dict[GapCause, str] = {
     "retention": "#56b4e9",
     "maintenance": "#8c8c8c",
     "lost": "#1b1b1b",
+    "refused": "#7f4f24",
 }
 CONDITION_COLOURS = {"missing": "#1b1b1b", "degraded": "#d55e00", "repaired": "#0072b2", "available": "#2f8f73"}
 TICKS_NS = [n * SECOND_NS for n in (1, 2, 5, 10, 30)] + [n * MINUTE_NS for n in (1, 2, 5, 10, 30, 60, 120, 180, 360)]

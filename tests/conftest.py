@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -32,6 +33,23 @@ class TemporalServer:
     ui: str
 
 
+@dataclass(frozen=True)
+class S3Server:
+    endpoint: str
+    key_id: str
+    secret: str
+    folder: Path
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which the AWS tools, and we, find it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_REGION": "us-east-1",
+        }
+
+
 def _free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -39,7 +57,7 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(command: list[str], log: Path, patience: float = 10) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
     try:
@@ -47,7 +65,7 @@ def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(patience)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -79,6 +97,23 @@ def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tempor
     with _running(command, folder / "log"):
         asyncio.run(servers.temporal_ready(f"127.0.0.1:{port}"))
         yield TemporalServer(f"127.0.0.1:{port}", f"http://127.0.0.1:{ui}")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3: SeaweedFS."""
+    folder = tmp_path_factory.mktemp("s3")
+    ports = {name: _free_port() for name in servers.S3_PORTS}
+    command = servers.s3_command(servers.find_binary("weed"), folder / "objects", ports, "tester", "c4n4ry-s3cr3t")
+    # Whoever does not sign may use one bucket, so that a test's proxy may change what was signed.
+    identities = folder / "objects" / "identities.json"
+    known = json.loads(identities.read_bytes())
+    actions = [f"{action}:ssmd-open" for action in ("Read", "Write", "List")]
+    known["identities"].append({"name": "anonymous", "actions": actions})
+    identities.write_text(json.dumps(known))
+    with _running(command, folder / "log", patience=0):
+        asyncio.run(servers.s3_ready(ports["s3"], ports["s3-filer"]))
+        yield S3Server(f"http://127.0.0.1:{ports['s3']}", "tester", "c4n4ry-s3cr3t", folder)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from temporalio import workflow
 
 from activities.quarantine import Quarantine
 from ssmd import jobs
-from workflows.steps import do, label
+from workflows.steps import dated, do, label
 
 
 @workflow.defn
@@ -18,6 +18,7 @@ class ReplayQuarantine:
 
     @workflow.run
     async def run(self, day: jobs.Quarantined) -> jobs.Replayed:
+        day = dated(day)
         label(day)
         replayed = await do(Quarantine.replay_quarantine, day, within=timedelta(hours=3))
         self._progress = jobs.Progress("done")

@@ -7,7 +7,7 @@ from temporalio import workflow
 from activities.archive import Archive
 from activities.rollup import Rollup
 from ssmd import jobs
-from workflows.steps import do, label
+from workflows.steps import dated, do, label
 
 
 @workflow.defn
@@ -19,10 +19,14 @@ class RollupDay:
 
     @workflow.run
     async def run(self, day: jobs.Day) -> jobs.RolledUp:
+        day = dated(day)
         label(day)
 
         self._progress = jobs.Progress("waiting until the day is sealed")
-        await do(Archive.await_seal, day, within=timedelta(days=3))
+        revision = await do(Archive.await_seal, day, within=timedelta(days=3))
+        if day.if_any and not revision:
+            self._progress = jobs.Progress("done: nothing is archived of that day")
+            return jobs.RolledUp(day.feed, day.date, 0, "", 0, {}, {})
 
         self._progress = jobs.Progress("verifying the archive")
         sealed = await do(Archive.verify, day, within=timedelta(hours=6))

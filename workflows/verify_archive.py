@@ -6,7 +6,7 @@ from temporalio import workflow
 
 from activities.verify import Verify
 from ssmd import jobs
-from workflows.steps import do, label
+from workflows.steps import dated, do, label
 
 
 @workflow.defn
@@ -18,10 +18,14 @@ class VerifyArchive:
 
     @workflow.run
     async def run(self, day: jobs.Scrub) -> jobs.Verified:
+        day = dated(day)
         label(day)
 
         self._progress = jobs.Progress("reading the archive")
         archive = await do(Verify.scrub_archive, day, within=timedelta(hours=24))
+        if archive == jobs.Scrubbed():
+            self._progress = jobs.Progress("done: nothing is kept of that day")
+            return jobs.Verified(day.feed, day.date, 0, False, 0, 0, 0, 0, 0, 0, 0, [])
 
         self._progress = jobs.Progress("reading the journal")
         journal = await do(Verify.scrub_journal, day, within=timedelta(hours=6))

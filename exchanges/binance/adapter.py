@@ -176,6 +176,7 @@ class _Pending:
     sent: bool = False
     attempts: int = 1
     mends: tuple[str, ...] = ()  # instruments of which nothing is missing once it is answered
+    probe: bool = False  # asked because a channel is silent
 
     def __str__(self) -> str:
         return f"{self.method} of {_names(self.streams)}" if self.streams else self.method
@@ -197,13 +198,15 @@ class BinanceAdapter:
         self._young: dict[_Stream, int] = {}  # acknowledged, and not looked at since -> when
         self._unlisted = False  # there are subscriptions whose existence is to be checked
         self._notices: list[Notice] = []  # for the next tick
+        self._unserved: set[str] = set()  # channels that are not of this route, and were told
         self._warned: list[_Stream] = []  # once a tick is enough: a venue that numbers anew would fill the log
         self._gaps: Counter[tuple[str, GapCause]] = Counter()  # open ones
         self._waiting: dict[_Stream, float] = {}  # books that need a snapshot -> seconds before it is asked for
         self._asked: dict[str, _Stream] = {}  # by the request
         self._unsynced: dict[_Stream, None] = {}  # books that are not whole
-        self._rate = product.weight_per_minute / 60 / 3  # weight a second
-        self._budget = self._rate * BUDGET_SECONDS
+        self._rate = product.weight_per_minute / 60 / 3 * subscription.share  # weight a second
+        self._budget_max = max(self._rate * BUDGET_SECONDS, product.snapshots[1][1])
+        self._budget = self._budget_max
         self._ticked_ns = 0
 
     # ----------------------------------------------------------------------------------------------- each frame
@@ -530,7 +533,7 @@ class BinanceAdapter:
         if pending is None:
             return _CONTROL
         if pending.method == LIST:
-            return self._compare(frame)
+            return self._compare(frame, pending.probe)
         asks: list[Request] = []
         if pending.method == SUBSCRIBE:
             self._unlisted = True
@@ -553,7 +556,7 @@ class BinanceAdapter:
         symbols = tuple(dict.fromkeys(s.symbol for s in pending.streams if s.symbol))
         return Notice("refused", symbols, evidence=f"{pending}: {said}")
 
-    def _compare(self, frame: Frame) -> Received:
+    def _compare(self, frame: Frame, probe: bool) -> Received:
         """Streams that the venue acknowledged but does not list: subscribed to once more, and told."""
         try:
             listed = set(_decode_names(frame.result))
@@ -578,13 +581,20 @@ class BinanceAdapter:
                 stream.attempts += 1
                 stream.acked = False
             self._enqueue(SUBSCRIBE, again, mends)
+        if probe:
+            listed_alone = {s.route.channel for s in self._wanted.values()} - {s.route.channel for s in missing}
+            notices.append(Notice("explained", channels=tuple(sorted(listed_alone))))
         return _CONTROL._replace(notices=tuple(notices)) if notices else _CONTROL
 
     # -------------------------------------------------------------------------------------------------- commands
 
+    @property
+    def brings_all(self) -> bool:
+        return self._subscription.general and any(map(is_for_all, self._subscription.channels))
+
     def opened(self) -> Sequence[bytes]:
         """All subscriptions, a list of names each; what is too much for the first moment is sent by `tick`."""
-        self._enqueue(SUBSCRIBE, self._add(self._subscription.symbols, also_all=True))
+        self._enqueue(SUBSCRIBE, self._add(self._subscription.symbols, also_all=self._subscription.general))
         return [self._send() for _ in range(min(BURST, len(self._queue)))]
 
     def subscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
@@ -599,7 +609,7 @@ class BinanceAdapter:
 
     def probe(self) -> Sequence[bytes]:
         """A list of the subscriptions: a venue that answers and still lists them has nothing to say."""
-        self._enqueue_one(_Pending(LIST), front=True)
+        self._enqueue_one(_Pending(LIST, probe=True), front=True)
         return [self._send()]
 
     def _change(self, method: str, streams: list[_Stream]) -> Sequence[bytes]:
@@ -608,32 +618,34 @@ class BinanceAdapter:
 
     def _add(self, symbols: Iterable[str], *, also_all: bool = False) -> list[_Stream]:
         """New streams to subscribe to. What this route does not serve, or has no room for, is told."""
-        product, new, left = self._product, list[_Stream](), list[str]()
+        product, new, left = self._product, list[_Stream](), dict[str, str]()
         names = dict.fromkeys(symbols)
         for channel in dict.fromkeys(self._subscription.channels):
             if kind_of(channel) not in product.kinds:
-                if also_all:
+                if channel not in self._unserved:
+                    self._unserved.add(channel)
                     evidence = f"{channel}: is no stream of {product.name}, subscribing would only be acknowledged"
                     self._notices.append(Notice("refused", evidence=evidence))
                 continue
             if is_for_all(channel):
-                wanted = [channel] if also_all else []
+                wanted = {channel: ""} if also_all else {}
             else:
-                wanted = [stream_name(name, channel) for name in names]
-            for name in wanted:
+                wanted = {stream_name(name, channel): name for name in names}
+            for name, symbol in wanted.items():
                 if name in self._wanted:
                     continue
                 if len(self._wanted) >= product.streams_max:
-                    left.append(name)
+                    left[name] = symbol
                     continue
                 added = self._streams.get(name) or self._new(name, channel_of(name) or "")
                 added.wanted = True
                 self._wanted[name] = added
                 new.append(added)
         if left:
-            told = ", ".join(left[:NAMES_TOLD_MAX])
+            told = ", ".join(list(left)[:NAMES_TOLD_MAX])
             evidence = f"{len(left)} streams are more than the {product.streams_max} of a connection: {told}"
-            self._notices.append(Notice("refused", evidence=evidence))
+            symbols = tuple(dict.fromkeys(symbol for symbol in left.values() if symbol))
+            self._notices.append(Notice("refused", symbols, evidence=evidence))
         return new
 
     def _drop(self, stream: _Stream) -> None:
@@ -673,7 +685,7 @@ class BinanceAdapter:
     def tick(self, now_ns: int) -> Received | None:
         elapsed = min(max(now_ns - self._ticked_ns, 0) / SECOND_NS, 5.0) if self._ticked_ns else 0.0
         self._ticked_ns = now_ns
-        self._budget = min(self._budget + elapsed * self._rate, self._rate * BUDGET_SECONDS)
+        self._budget = min(self._budget + elapsed * self._rate, self._budget_max)
         for stream in self._warned:
             stream.warned = False
         self._warned.clear()

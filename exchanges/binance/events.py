@@ -10,13 +10,14 @@ Each of `trade` and `aggTrade` tells all trades: who subscribes to both has them
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from exchanges.at_once import unsigned
 from exchanges.binance.product import symbol_of
-from exchanges.port import Unparsable
+from exchanges.port import Bulk, Columns, Unparsable
 from ssmd.events import BookDelta, BookSnapshot, Event, Level, Status, Ticker, Trade
 from ssmd.frames import CONTROL, GAP, SESSION
 
@@ -37,6 +38,9 @@ class Grammar:
             raise Unparsable(f"{channel} is not as documented: {e}") from e
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise Unparsable(f"{channel} is not JSON: {e}") from e
+
+    def bulk(self, channel: str) -> Bulk | None:
+        return _BULKS.get(channel)
 
 
 def _family(channel: str) -> str:
@@ -82,13 +86,16 @@ class _Struct(msgspec.Struct, gc=False):
 
 def _data(kind: type[_T]) -> Callable[[bytes], _T]:
     """A decoder of combined frames that gives their `data`."""
-    frame = msgspec.defstruct("_Frame", [("data", kind)])
-    decode = msgspec.json.Decoder(frame).decode
+    decode = msgspec.json.Decoder(_frame(kind)).decode
 
     def data(wire: bytes) -> _T:
-        return decode(wire).data  # type: ignore[attr-defined,no-any-return]
+        return decode(wire).data  # type: ignore[no-any-return]
 
     return data
+
+
+def _frame(kind: type[_T]) -> Any:
+    return msgspec.defstruct("_Frame", [("data", kind)], gc=False)
 
 
 class _Trade(_Struct):
@@ -355,6 +362,76 @@ _PARSERS: dict[str, _Parse] = {
         ),
         _nothing,
     ),
+}
+
+# ------------------------------------------------------------------------------------------------- many at once
+
+
+def _trades_at_once(frames: Sequence[Any]) -> Columns:
+    trades = [frame.data for frame in frames]
+    market = [d for d in trades if d.X == "MARKET"]
+    counts = None if len(market) == len(trades) else [int(d.X == "MARKET") for d in trades]
+    return _trade_columns(market, [str(d.t) for d in market], counts)
+
+
+def _aggregate_trades_at_once(frames: Sequence[Any]) -> Columns:
+    trades = [frame.data for frame in frames]
+    return _trade_columns(trades, [str(d.a) for d in trades])
+
+
+def _trade_columns(trades: Sequence[Any], ids: list[str], counts: list[int] | None = None) -> Columns:
+    values = {
+        "symbol": [d.s for d in trades],
+        "ts_event": [_ns(d.T) for d in trades],
+        "price": unsigned([d.p for d in trades]),
+        "size": unsigned([d.q for d in trades]),
+        "side": ["sell" if d.m else "buy" for d in trades],
+        "trade_id": ids,
+    }
+    return Columns(values, counts)
+
+
+def _book_tickers_at_once(frames: Sequence[Any]) -> Columns:
+    tickers = [frame.data for frame in frames]
+    bid, bid_size = _quotes([d.b for d in tickers], [d.B for d in tickers])
+    ask, ask_size = _quotes([d.a for d in tickers], [d.A for d in tickers])
+    values = {"symbol": [d.s for d in tickers], "ts_event": [_ns(d.T) for d in tickers]}
+    return Columns(values | {"bid": bid, "bid_size": bid_size, "ask": ask, "ask_size": ask_size})
+
+
+def _quotes(prices: Sequence[str], sizes: Sequence[str]) -> tuple[Sequence[str | None], Sequence[str | None]]:
+    """`_quote` of each."""
+    nothing = {price for price in set(unsigned(prices)) if not price.strip("0.")}
+    unsigned(sizes)
+    if not nothing:
+        return prices, sizes
+    here = [price not in nothing for price in prices]
+    return tuple(
+        [text if there else None for text, there in zip(texts, here, strict=True)] for texts in (prices, sizes)
+    )  # type: ignore[return-value]
+
+
+def _depths_at_once(frames: Sequence[Any]) -> Columns:
+    depths = [frame.data for frame in frames]
+    levels = [level for d in depths for side in (d.b, d.a) for level in side]
+    counts = [len(d.b) + len(d.a) for d in depths]
+    each = list(zip(depths, counts, strict=True))
+    times = [(_ns(d.E if d.T is None else d.T), count) for d, count in each]
+    values = {
+        "symbol": [d.s for d, count in each for _ in range(count)],
+        "ts_event": [time for time, count in times for _ in range(count)],
+        "side": [side for d in depths for side, of in (("bid", d.b), ("ask", d.a)) for _ in of],
+        "price": unsigned([price for price, _ in levels]),
+        "size": unsigned([size for _, size in levels]),
+    }
+    return Columns(values, counts)
+
+
+_BULKS = {
+    "trade": Bulk(_frame(_Trade), Trade, _trades_at_once),
+    "aggTrade": Bulk(_frame(_AggregateTrade), Trade, _aggregate_trades_at_once),
+    "bookTicker": Bulk(_frame(_BookTicker), Ticker, _book_tickers_at_once),
+    "depth": Bulk(_frame(_Depth), BookDelta, _depths_at_once),
 }
 
 GRAMMAR = Grammar()

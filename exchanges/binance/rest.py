@@ -1,35 +1,49 @@
 """Binance's REST API: requests as data, answers as structs. Paths are relative to the endpoint's host.
 
 Trades are paged by id, which is exact: `trades_between` for a hole whose ends are known. From a time one gets to an
-id by the aggregate trade that follows it (`trades`).
+id by the aggregate trade that follows it (`trades`). A route that has aggregate trades alone pages through those.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from exchanges.binance.messages import INVALID_SYMBOL, TOO_MANY_REQUESTS, Error
 from exchanges.binance.product import Product
-from exchanges.binance.signing import Key
-from exchanges.port import Instruments, Request, Unparsable
+from exchanges.port import (
+    Answer,
+    Fee,
+    FeesPage,
+    Instruments,
+    KeyState,
+    Request,
+    TradesPage,
+    TradesRequest,
+    Unparsable,
+    Verdict,
+)
 from ssmd.errors import Permanent, SsmdError, Transient
 from ssmd.events import Trade
 
 _T = TypeVar("_T")
 
 TRADES_PER_PAGE_MAX = {"/api/v3": 1000, "/fapi/v1": 500}
+AGGREGATES_PER_PAGE_MAX = 1000
 MS_NS = 1_000_000
 
 # What is wrong with a key, by code. HTTP's own status is 400 or 401, which of them is not documented for each.
-_KEY_ERRORS = {
-    -2014: "its id has not the form of a Binance key: copy it anew",
-    -2015: "the venue does not know it, does not allow this address, or the key lacks the right: check that it belongs "
-    "to this endpoint, its list of IP addresses, and that reading is enabled",
-    -2008: "the venue does not know its id: keys of one environment are unknown in the others",
-    -1022: "its signature is wrong: the secret does not belong to this key id",
-    -1002: "it may not do this: enable reading",
+_KEY_ERRORS: dict[int, tuple[KeyState, str]] = {
+    -2014: ("wrong", "its id has not the form of a Binance key: copy it anew"),
+    -2015: (
+        "wrong",
+        "the venue does not know it (any more), does not allow this address, or the key lacks the right: check that it "
+        "belongs to this endpoint, its list of IP addresses, and that reading is enabled",
+    ),
+    -2008: ("wrong", "the venue does not know its id: keys of one environment are unknown in the others"),
+    -1022: ("wrong", "its signature is wrong: the secret does not belong to this key id"),
+    -1002: ("under-privileged", "it may not do this: enable reading"),
 }
 _CLOCK = -1021
 
@@ -42,27 +56,10 @@ class Listing(Request):
 
 
 @dataclass(frozen=True)
-class TradesRequest(Request):
-    """A page of trades: those up to a time (ns) or an id."""
+class Numbered(TradesRequest):
+    """A page of trades up to an id."""
 
-    start_ns: int = 0
-    end_ns: int | None = None
-    last_id: int | None = None
-
-
-class TradesPage(NamedTuple):
-    """Trades, oldest first, and the request for the next page."""
-
-    trades: list[Trade]
-    next: TradesRequest | None
-
-
-class Fee(msgspec.Struct, frozen=True):
-    """What a trade of a symbol costs this account, as fractions of its value."""
-
-    symbol: str
-    maker: str
-    taker: str
+    last_id: int = 0
 
 
 # -------------------------------------------------------------------------------------------------- instruments
@@ -79,9 +76,9 @@ def instruments_page(request: Request, body: bytes) -> Instruments:
     for record in _decode(body, _ExchangeInfo).symbols:
         if not isinstance(record.get("symbol"), str) or not record["symbol"]:
             raise Unparsable(f"an instrument in the answer to {request.path} has no symbol")
-        if record.get("status") == "TRADING" and (not quotes or record.get("quoteAsset") in quotes):
+        if not quotes or record.get("quoteAsset") in quotes:
             found.append(record)
-    return Instruments([str(record["symbol"]) for record in found], found, None)
+    return Instruments([str(r["symbol"]) for r in found if r.get("status") == "TRADING"], found, None)
 
 
 # ------------------------------------------------------------------------------------------------------- trades
@@ -89,83 +86,87 @@ def instruments_page(request: Request, body: bytes) -> Instruments:
 
 def trades(product: Product, symbol: str, start_ns: int, end_ns: int) -> TradesRequest:
     """Trades from `start_ns` to `end_ns`, both included. The first page finds the id from which on they are."""
-    start_ms = -(-start_ns // MS_NS)
-    query = {"symbol": symbol, "startTime": str(start_ms), "limit": "1"}
-    return TradesRequest("GET", f"{product.api}/aggTrades", query, start_ns=start_ns, end_ns=end_ns)
+    limit = 1 if "trade" in product.kinds else AGGREGATES_PER_PAGE_MAX
+    query = {"symbol": symbol, "startTime": str(-(-start_ns // MS_NS)), "limit": str(limit)}
+    return TradesRequest("GET", f"{product.api}/aggTrades", query, symbol=symbol, start_ns=start_ns, end_ns=end_ns)
 
 
 def trades_between(product: Product, symbol: str, first_id: int, last_id: int) -> TradesRequest:
     """Trades `first_id` to `last_id`. USD-M wants the header of a key with it, and remembers a month."""
-    return _history(product.api, symbol, first_id, TradesRequest("GET", "", last_id=last_id))
+    return _history(product.api, symbol, first_id, Numbered("GET", "", symbol=symbol, last_id=last_id))
 
 
-def trades_page(request: Request, body: bytes) -> TradesPage:
-    assert isinstance(request, TradesRequest), "the request is one of ours"
+def trades_page(request: TradesRequest, body: bytes) -> TradesPage:
     api, _, what = request.path.rpartition("/")
-    symbol = request.query["symbol"]
-    if what == "aggTrades":
+    limit = int(request.query["limit"])
+    if what == "aggTrades" and limit == 1:
         found = _decode(body, list[_Aggregate])
-        if not found or (request.end_ns is not None and request.end_ns < found[0].T * MS_NS):
+        if not found or request.end_ns < found[0].T * MS_NS:
             return TradesPage([], None)
-        return TradesPage([], _history(api, symbol, found[0].f, request))
-    rows = _decode(body, list[_Row])
-    some = [row.trade(symbol) for row in rows if _within(request, row)]
-    more = len(rows) >= int(request.query["limit"]) and not _beyond(request, rows[-1])
-    return TradesPage(some, _history(api, symbol, rows[-1].id + 1, request) if more else None)
+        return TradesPage([], _history(api, request.symbol, found[0].f, request))
+    rows: Sequence[_Row] | Sequence[_Aggregate]
+    rows = _decode(body, list[_Aggregate]) if what == "aggTrades" else _decode(body, list[_Row])
+    some = [row.trade(request.symbol) for row in rows if _within(request, row.number, row.time_ns)]
+    if len(rows) < limit or _beyond(request, rows[-1].number + 1, rows[-1].time_ns):
+        return TradesPage(some, None)
+    if what == "aggTrades":
+        query = {"symbol": request.symbol, "fromId": str(rows[-1].number + 1), "limit": str(limit)}
+        return TradesPage(some, replace(request, query=query))
+    return TradesPage(some, _history(api, request.symbol, rows[-1].number + 1, request))
 
 
 def _history(api: str, symbol: str, from_id: int, bounds: TradesRequest) -> TradesRequest:
+    """USD-M wants to know the key."""
     query = {"symbol": symbol, "fromId": str(from_id), "limit": str(TRADES_PER_PAGE_MAX[api])}
-    return replace(bounds, path=f"{api}/historicalTrades", query=query)
+    return replace(bounds, path=f"{api}/historicalTrades", query=query, signed=api.startswith("/fapi"))
 
 
-def _within(request: TradesRequest, row: "_Row") -> bool:
-    return row.time * MS_NS >= request.start_ns and not _beyond(request, row, reached=False)
+def _within(request: TradesRequest, number: int, time_ns: int) -> bool:
+    return time_ns >= request.start_ns and not _beyond(request, number, time_ns)
 
 
-def _beyond(request: TradesRequest, row: "_Row", *, reached: bool = True) -> bool:
-    """Whether a row lies behind the last that is wanted, or (`reached`) is that one."""
-    if request.last_id is not None:
-        return row.id + reached > request.last_id
-    return request.end_ns is not None and row.time * MS_NS > request.end_ns
+def _beyond(request: TradesRequest, number: int, time_ns: int) -> bool:
+    """Whether a trade lies behind the last that is wanted."""
+    return number > request.last_id if isinstance(request, Numbered) else time_ns > request.end_ns
 
 
 # --------------------------------------------------------------------------------------------------- fees and keys
 
 
-def fees(product: Product, symbol: str, key: Key, now_ns: int) -> Request:
-    """What the account behind `key` pays: Binance publishes no table of fees."""
+def fees(product: Product, symbols: Sequence[str]) -> list[Request]:
+    """What the account behind the key pays for each symbol: Binance publishes no table of fees."""
     path = "/api/v3/account/commission" if product.api == "/api/v3" else f"{product.api}/commissionRate"
-    return key.signed(Request("GET", path, {"symbol": symbol}), now_ns)
+    return [Request("GET", path, {"symbol": symbol}, signed=True) for symbol in symbols]
 
 
-def fees_page(body: bytes) -> list[Fee]:
+def fees_page(request: Request, body: bytes) -> FeesPage:
     found = _decode(body, _Commission)
     if found.standardCommission is not None:
-        return [Fee(found.symbol, found.standardCommission.maker, found.standardCommission.taker)]
+        return FeesPage([Fee(found.symbol, found.standardCommission.maker, found.standardCommission.taker)], None)
     if not found.makerCommissionRate or not found.takerCommissionRate:
         raise Unparsable("the answer tells no commission")
-    return [Fee(found.symbol, found.makerCommissionRate, found.takerCommissionRate)]
+    return FeesPage([Fee(found.symbol, found.makerCommissionRate, found.takerCommissionRate)], None)
 
 
-def key_check(product: Product, key: Key, now_ns: int) -> Request:
-    """Signed, to be sent with `key.headers`; what the answer says of the key is `key_verdict`'s to know."""
+def key_check(product: Product) -> Request:
+    """What the account has, without what it has nothing of."""
     if product.api == "/api/v3":
-        return key.signed(Request("GET", "/api/v3/account", {"omitZeroBalances": "true"}), now_ns)
-    return key.signed(Request("GET", "/fapi/v3/balance"), now_ns)
+        return Request("GET", "/api/v3/account", {"omitZeroBalances": "true"}, signed=True)
+    return Request("GET", "/fapi/v3/balance", signed=True)
 
 
-def key_verdict(status: int, body: bytes) -> str | None:
-    """What is wrong with the key, in words; None if the venue took it. Raises Transient if it did not look at it."""
+def key_verdict(answer: Answer, sent_ns: int) -> Verdict:
+    """An unknown key, a wrong address and a missing right are answered alike."""
+    status, body = answer.status, answer.body
     if status == 200:
-        return None
+        return Verdict("accepted", "Binance knows the key")
     error = _error(body)
-    if error.code in _KEY_ERRORS:
-        return _KEY_ERRORS[error.code]
     refused = refusal(status, body)
-    if isinstance(refused, Transient):
-        raise refused
-    return str(refused)
+    if error.code == _CLOCK:
+        return Verdict("clock", str(refused))
+    if error.code in _KEY_ERRORS:
+        return Verdict(_KEY_ERRORS[error.code][0], str(refused))
+    return Verdict.of(refused)
 
 
 def refusal(status: int, body: bytes) -> SsmdError:
@@ -176,7 +177,7 @@ def refusal(status: int, body: bytes) -> SsmdError:
     if error.code == _CLOCK:
         return Transient(f"{said}: this machine's clock is off by too much, set it right")
     if error.code in _KEY_ERRORS:
-        return Permanent(f"{said}: {_KEY_ERRORS[error.code]}")
+        return Permanent(f"{said}: {_KEY_ERRORS[error.code][1]}")
     if error.code == INVALID_SYMBOL:
         return Permanent(f"{said}: there is no such symbol, take it out of the environment")
     if status == 418:
@@ -200,8 +201,25 @@ class _ExchangeInfo(msgspec.Struct):
 
 
 class _Aggregate(msgspec.Struct):
+    """Trades of one order at one price, under a number of their own; `f` is the first's."""
+
+    a: int
+    p: str
+    q: str
     f: int
     T: int
+    m: bool
+
+    @property
+    def number(self) -> int:
+        return self.a
+
+    @property
+    def time_ns(self) -> int:
+        return self.T * MS_NS
+
+    def trade(self, symbol: str) -> Trade:
+        return Trade(symbol, self.time_ns, self.p, self.q, "sell" if self.m else "buy", str(self.a))
 
 
 class _Row(msgspec.Struct):
@@ -213,9 +231,16 @@ class _Row(msgspec.Struct):
     time: int
     isBuyerMaker: bool
 
+    @property
+    def number(self) -> int:
+        return self.id
+
+    @property
+    def time_ns(self) -> int:
+        return self.time * MS_NS
+
     def trade(self, symbol: str) -> Trade:
-        side = "sell" if self.isBuyerMaker else "buy"
-        return Trade(symbol, self.time * MS_NS, self.price, self.qty, side, str(self.id))  # type: ignore[arg-type]
+        return Trade(symbol, self.time_ns, self.price, self.qty, "sell" if self.isBuyerMaker else "buy", str(self.id))
 
 
 class _Rates(msgspec.Struct):

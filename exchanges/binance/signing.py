@@ -36,9 +36,13 @@ class Key:
         return {KEY_HEADER: self.id}
 
     def signed(self, request: Request, now_ns: int) -> Request:
-        """The request with time and signature, good for one attempt."""
+        """With time and signature; market data wants to know who asks, but no proof."""
+        headers = self.headers(request.method, request.path, now_ns)
+        if request.path.endswith("/historicalTrades"):
+            return replace(request, headers=headers)
         query = {**request.query, "recvWindow": str(RECEIVE_WINDOW_MS), "timestamp": str(now_ns // 1_000_000)}
-        return replace(request, query={**query, "signature": self.sign(urlencode(query).encode())})
+        query["signature"] = self.sign(urlencode(query).encode())
+        return replace(request, query=query, headers=headers)
 
     def sign(self, text: bytes) -> str:
         secret = self._secret

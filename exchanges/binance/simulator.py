@@ -261,7 +261,7 @@ class BinanceSimulator:
 
     # ----------------------------------------------------------------------------------------------------- REST
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int) -> Answer:
+    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int, body: bytes = b"") -> Answer:
         if self.restricted:
             return _restricted()
         path, _, query = target.partition("?")

@@ -2,15 +2,29 @@
 
 from collections.abc import Sequence
 
-from exchanges.binance import events, rest, signing
+from exchanges.binance import events, listing, rest, signing
 from exchanges.binance.adapter import BinanceAdapter
 from exchanges.binance.product import Product
-from exchanges.port import Instruments, Request, Simulation, Simulator, Subscription
+from exchanges.port import (
+    Answer,
+    FeesPage,
+    Instruments,
+    Listing,
+    Request,
+    Simulation,
+    Simulator,
+    Subscription,
+    TradesPage,
+    TradesRequest,
+    Verdict,
+)
 from ssmd.errors import SsmdError
 
 
 class Binance:
     """The venue's grammars for one product."""
+
+    listing: Listing = listing
 
     def __init__(self, product: Product) -> None:
         self.product = product
@@ -29,6 +43,24 @@ class Binance:
 
     def instruments_page(self, request: Request, body: bytes) -> Instruments:
         return rest.instruments_page(request, body)
+
+    def trades(self, symbol: str, start_ns: int, end_ns: int) -> TradesRequest | None:
+        return rest.trades(self.product, symbol, start_ns, end_ns) if symbol else None
+
+    def trades_page(self, request: TradesRequest, body: bytes) -> TradesPage:
+        return rest.trades_page(request, body)
+
+    def fees(self, symbols: Sequence[str]) -> list[Request]:
+        return rest.fees(self.product, symbols)
+
+    def fees_page(self, request: Request, body: bytes) -> FeesPage:
+        return rest.fees_page(request, body)
+
+    def key_check(self) -> Request:
+        return rest.key_check(self.product)
+
+    def key_verdict(self, answer: Answer, sent_ns: int, key_id: str = "") -> Verdict:
+        return rest.key_verdict(answer, sent_ns)
 
     def schedule(self) -> Request | None:
         return None

@@ -367,9 +367,14 @@ class DeribitAdapter:
             return self._subscribed(call, set(_decode_accepted(result)))
         if call.method == UNSUBSCRIBE:
             return self._unsubscribed(call)
-        if call.method == GET_BOOK and _decode_book(result).change_id > call.stop:
-            call.deadline_ns = 0
-            self._behind = call
+        if call.method == TEST:  # of channels without numbers it is all that one can know
+            channels = {stream.route.channel for stream in self._streams.values() if stream.kind != BOOK}
+            return [], [Notice("explained", channels=tuple(sorted(channels)))]
+        if call.method == GET_BOOK:
+            if _decode_book(result).change_id > call.stop:
+                call.deadline_ns = 0
+                self._behind = call
+            return [], [Notice("explained", channels=("book",))]
         return [], []
 
     def _subscribed(self, call: _Call, accepted: set[str]) -> tuple[list[bytes], list[Notice]]:
@@ -417,6 +422,10 @@ class DeribitAdapter:
 
     # ----------------------------------------------------------------------------------------------------- calls
 
+    @property
+    def brings_all(self) -> bool:
+        return any(NAME not in template for template in self._templates)
+
     def opened(self) -> Sequence[bytes]:
         """Heartbeats, then one call for each kind of channel and list, so that a refusal names what it is about."""
         return [self._made(_Call(SET_HEARTBEAT)), *self._join(self._templates, self._symbols)]
@@ -455,7 +464,7 @@ class DeribitAdapter:
 
     def probe(self) -> Sequence[bytes]:
         """A sign of life, and the latest book: if its channel does not come as far, something was missed."""
-        owed = [self._encoded(TEST, {})]
+        owed = [self._made(_Call(TEST))]
         book = max((s for s in self._streams.values() if s.last is not None), key=lambda s: s.last or 0, default=None)
         if book is not None:
             call = _Call(GET_BOOK, (book.channel,))
@@ -491,7 +500,7 @@ class DeribitAdapter:
                 self._overdue(call, owed, notices)
 
     def _overdue(self, call: _Call, owed: list[bytes], notices: list[Notice]) -> None:
-        if call.method == GET_BOOK:
+        if call.method in {GET_BOOK, TEST}:
             return
         if call.attempts >= ATTEMPTS_MAX:
             why = f"no answer though asked {call.attempts} times"
@@ -575,6 +584,8 @@ class DeribitAdapter:
         params: dict[str, object] = {"channels": list(call.channels)}
         if call.method == SET_HEARTBEAT:
             params = {"interval": HEARTBEAT_SECONDS}
+        elif call.method == TEST:
+            params = {}
         elif call.method == GET_BOOK:
             params = {"instrument_name": self._streams[call.channels[0]].symbol, "depth": 1}
         wire = self._encoded(call.method, params)
@@ -603,7 +614,7 @@ def _templates(subscription: Subscription) -> list[str]:
                     f"{other} and {template} would bring the same data twice: leave one of them out of the YAML"
                 )
         found[template] = where
-    return list(found)
+    return [template for template in found if subscription.general or NAME in template]
 
 
 def _overlap(a: Place, b: Place) -> bool:

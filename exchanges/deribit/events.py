@@ -9,12 +9,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from exchanges.at_once import digits, digits_if_any, ns
 from exchanges.deribit.messages import CHANNELS
-from exchanges.port import Unparsable
+from exchanges.port import Bulk, Columns, Unparsable
 from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Level, Side, Status, Ticker, Trade
 from ssmd.frames import CONTROL, GAP, SESSION
 
@@ -30,8 +31,9 @@ _MISSING = frozenset({b"", b"null"})
 class Grammar:
     """From a frame of a channel to its events; each channel has its function."""
 
-    def __init__(self, parsers: Mapping[str, _Parse]) -> None:
+    def __init__(self, parsers: Mapping[str, _Parse], bulks: Mapping[str, Bulk]) -> None:
         self._parsers = parsers
+        self._bulks = bulks
 
     def __call__(self, channel: str, wire: bytes) -> Sequence[Event]:
         parse = self._parsers.get(channel)
@@ -44,16 +46,23 @@ class Grammar:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise Unparsable(f"{channel} is not JSON: {e}") from e
 
+    def bulk(self, channel: str) -> Bulk | None:
+        return self._bulks.get(channel)
+
 
 def data_of(kind: type[_T]) -> Callable[[bytes], _T]:
     """A decoder of notifications that gives their `data`."""
-    params = msgspec.defstruct("_Params", [("data", kind)])
-    decode = msgspec.json.Decoder(msgspec.defstruct("_Frame", [("params", params)])).decode
+    decode = msgspec.json.Decoder(_frame(kind)).decode
 
     def data(wire: bytes) -> _T:
-        return decode(wire).params.data  # type: ignore[attr-defined,no-any-return]
+        return decode(wire).params.data  # type: ignore[no-any-return]
 
     return data
+
+
+def _frame(kind: type[_T]) -> Any:
+    params = msgspec.defstruct("_Params", [("data", kind)], gc=False)
+    return msgspec.defstruct("_Frame", [("params", params)], gc=False)
 
 
 def decimal(number: Number) -> str:
@@ -283,6 +292,76 @@ def _nothing(wire: bytes) -> Sequence[Event]:
     return ()
 
 
+# ------------------------------------------------------------------------------------------------- many at once
+
+
+def _trades_at_once(frames: Sequence[Any]) -> Columns:
+    trades = [trade for frame in frames for trade in frame.params.data]
+    values = {
+        "symbol": [t.instrument_name for t in trades],
+        "ts_event": ns(t.timestamp for t in trades),
+        "price": digits((t.price for t in trades), decimal),
+        "size": digits((t.amount for t in trades), decimal),
+        "side": [t.direction for t in trades],
+        "trade_id": [str(t.trade_id) for t in trades],
+    }
+    return Columns(values, [len(frame.params.data) for frame in frames])
+
+
+def _changes_at_once(frames: Sequence[Any]) -> Columns:
+    books = [frame.params.data for frame in frames]
+    if any(m.type == "snapshot" or (m.type is None and m.prev_change_id is None) for m in books):
+        raise Unparsable("a snapshot is no change")
+    counts = [len(m.bids) + len(m.asks) for m in books]
+    levels = [level for m in books for side in (m.bids, m.asks) for level in side]
+    each = list(zip(books, ns(m.timestamp for m in books), counts, strict=True))
+    values = {
+        "symbol": [m.instrument_name for m, _, count in each for _ in range(count)],
+        "ts_event": [time for _, time, count in each for _ in range(count)],
+        "side": [side for m in books for side, of in (("bid", m.bids), ("ask", m.asks)) for _ in of],
+        "price": digits((price for _, price, _ in levels), decimal),
+        "size": digits((amount for _, _, amount in levels), decimal),
+    }
+    return Columns(values, counts)
+
+
+def _tickers_at_once(frames: Sequence[Any]) -> Columns:
+    tickers = [frame.params.data for frame in frames]
+    bid, bid_size = _all_best(
+        digits_if_any((m.best_bid_price for m in tickers), decimal),
+        digits_if_any((m.best_bid_amount for m in tickers), decimal),
+    )
+    ask, ask_size = _all_best(
+        digits_if_any((m.best_ask_price for m in tickers), decimal),
+        digits_if_any((m.best_ask_amount for m in tickers), decimal),
+    )
+    values = {
+        "symbol": [m.instrument_name for m in tickers],
+        "ts_event": ns(m.timestamp for m in tickers),
+        "last": digits_if_any((m.last_price for m in tickers), decimal),
+        "bid": bid,
+        "bid_size": bid_size,
+        "ask": ask,
+        "ask_size": ask_size,
+        "volume": digits_if_any((m.stats.volume for m in tickers), decimal),
+        "open_interest": digits_if_any((m.open_interest for m in tickers), decimal),
+    }
+    return Columns(values)
+
+
+def _all_best(prices: list[str | None], sizes: list[str | None]) -> tuple[list[str | None], list[str | None]]:
+    """`_best` of each, which is asked only where an amount is 0."""
+    nothing = {size for size in set(sizes) if size is not None and not size.strip("-0.")}
+    if nothing:
+        for i, size in enumerate(sizes):
+            if size in nothing:
+                price = prices[i]
+                prices[i], sizes[i] = _best(
+                    msgspec.Raw(b"" if price is None else price.encode()), msgspec.Raw(size.encode())
+                )
+    return prices, sizes
+
+
 GRAMMAR = Grammar(
     {
         **dict.fromkeys((*CHANNELS.values(), CONTROL, SESSION, GAP), _nothing),
@@ -296,7 +375,12 @@ GRAMMAR = Grammar(
         "instrument_creation": _creation,
         "platform_state": _platform,
         "platform_state_public_methods_state": _platform,
-    }
+    },
+    {
+        "trades": Bulk(_frame(list[TradeMessage]), Trade, _trades_at_once),
+        "book": Bulk(_frame(_Book), BookDelta, _changes_at_once),
+        **dict.fromkeys(("ticker", "incremental_ticker"), Bulk(_frame(_Ticker), Ticker, _tickers_at_once)),
+    },
 )
 
 

@@ -4,16 +4,26 @@ All answers are JSON-RPC: {"result": …, "usIn": …} or, with HTTP 400 or 401,
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 import msgspec
 
 from exchanges.deribit.events import Number, TradeMessage, known
 from exchanges.deribit.messages import PASSING, TOO_MANY_REQUESTS, Error
-from exchanges.deribit.signing import Key
-from exchanges.port import Instruments, Request, Unparsable
+from exchanges.deribit.signing import SIGNED_GRANT
+from exchanges.port import (
+    Answer,
+    Fee,
+    FeesPage,
+    Instruments,
+    Request,
+    TradesPage,
+    TradesRequest,
+    Unparsable,
+    Verdict,
+)
 from ssmd.errors import Permanent, SsmdError, Transient
-from ssmd.events import Trade
 
 _T = TypeVar("_T")
 
@@ -29,28 +39,6 @@ SCOPES = ("account:read", "account:read_write")  # one of them shows that the ke
 SKEW_MS_MAX = 5_000  # not published
 
 
-class TradesPage(NamedTuple):
-    """Trades of one instrument, oldest first, and the request for what follows them."""
-
-    trades: list[Trade]
-    next: Request | None
-
-
-class Fee(msgspec.Struct, frozen=True):
-    """An instrument's fees at the lowest tier, as parts of the amount (options: of the underlying). None: not told."""
-
-    symbol: str
-    maker: str | None
-    taker: str | None
-    block_trade: str | None
-    liquidation: str | None
-
-
-class FeesPage(NamedTuple):
-    fees: list[Fee]
-    next: Request | None
-
-
 def instruments(series: Sequence[str]) -> list[Request]:
     """`series`: currencies (`BTC`), or kind and currency in the order of the venue's channels (`option.BTC`)."""
     return [_listing(*reversed(s.split(".", 1))) for s in series] or [_listing("any")]
@@ -64,39 +52,39 @@ def _listing(currency: str, kind: str = "") -> Request:
 
 def instruments_page(request: Request, body: bytes) -> Instruments:
     records = _result(body, list[dict[str, object]])
-    listed = [record for record in records if record.get("is_active") is not False]
     symbols = []
-    for record in listed:
+    for record in records:
         name = record.get("instrument_name")
         if not isinstance(name, str) or not name:
             raise Unparsable(f"an instrument in the answer to {request.path} has no instrument_name")
-        symbols.append(name)
-    return Instruments(symbols, listed, None)
+        if record.get("is_active") is not False:
+            symbols.append(name)
+    return Instruments(symbols, records, None)
 
 
 # --------------------------------------------------------------------------------------------------------- trades
 
 
-def trades(symbol: str, start_ns: int, end_ns: int) -> Request:
+def trades(symbol: str, start_ns: int, end_ns: int) -> TradesRequest:
     """Trades of an instrument between two times, both included: the first page, later ones go by number."""
     query = {
         "instrument_name": symbol,
         "start_timestamp": str(start_ns // 1_000_000),
         "end_timestamp": str(-(-end_ns // 1_000_000)),
     }
-    return Request("GET", BY_TIME, query | _PAGE)
+    return TradesRequest("GET", BY_TIME, query | _PAGE, symbol=symbol, start_ns=start_ns, end_ns=end_ns)
 
 
-def trades_by_seq(symbol: str, first: int, last: int) -> Request:
+def trades_by_seq(symbol: str, first: int, last: int) -> TradesRequest:
     """Trades of an instrument by their numbers, both included: what fills a hole exactly."""
     query = {"instrument_name": symbol, "start_seq": str(first), "end_seq": str(last)}
-    return Request("GET", BY_SEQ, query | _PAGE)
+    return TradesRequest("GET", BY_SEQ, query | _PAGE, symbol=symbol)
 
 
 _PAGE = {"count": str(TRADES_PER_PAGE_MAX), "sorting": "asc"}
 
 
-def trades_page(request: Request, body: bytes) -> TradesPage:
+def trades_page(request: TradesRequest, body: bytes) -> TradesPage:
     """Pages go on by number, so that trades of one millisecond at the edge of a page are neither lost nor doubled."""
     page = _result(body, _Trades)
     end_ms = request.query.get("end_timestamp")
@@ -106,7 +94,7 @@ def trades_page(request: Request, body: bytes) -> TradesPage:
         return TradesPage(found, None)
     follow = {"start_seq": str(max(m.trade_seq for m in within) + 1)}
     kept = {k: v for k, v in request.query.items() if k not in {"start_seq", "start_timestamp"}}
-    return TradesPage(found, Request("GET", BY_SEQ, kept | follow))
+    return TradesPage(found, replace(request, path=BY_SEQ, query=kept | follow))
 
 
 # ----------------------------------------------------------------------------------------------------- fees, keys
@@ -121,33 +109,42 @@ def fees_page(request: Request, body: bytes) -> FeesPage:
     return FeesPage([listed.fee() for listed in _result(body, list[_Listed])], None)
 
 
-def key_check(key: Key, now_ns: int) -> Request:
+def key_check() -> Request:
     """Signs in with `client_signature`. The answer holds a token: never log it."""
-    return Request("GET", "/public/auth", key.client_signature(now_ns, SCOPES[0]))
+    return Request("GET", "/public/auth", {"grant_type": SIGNED_GRANT, "scope": SCOPES[0]}, signed=True)
 
 
-def key_verdict(status: int, body: bytes, sent_ns: int | None = None) -> str | None:
-    """What is wrong with the key, in one sentence; None if nothing is. Raises Transient if the venue cannot say now.
-
-    With `sent_ns`, the time that was signed, a clock that is off is told from a key that is wrong.
-    """
+def key_verdict(answer: Answer, sent_ns: int) -> Verdict:
+    """With the venue's own time a clock that is off is told from a key that is wrong."""
+    status, body = answer.status, answer.body
     if status == 200:
-        scope = _result(body, _Token).scope.split()
+        try:
+            scope = _result(body, _Token).scope.split()
+        except Unparsable as e:
+            return Verdict("down", str(e))
         if not scope or set(scope) & set(SCOPES):
-            return None
-        return f"the key may not read the account (it has {' '.join(scope)}): give it the scope {SCOPES[0]}"
-    answer = _failure(body)
-    error = answer.error
-    skew_ms = 0 if sent_ns is None or not answer.us_in else answer.us_in // 1000 - sent_ns // 1_000_000
+            return Verdict("accepted", "Deribit knows the key", tuple(scope))
+        has = f"the key may not read the account (it has {' '.join(scope)}): give it the scope {SCOPES[0]}"
+        return Verdict("under-privileged", has, tuple(scope))
+    told = _failure(body)
+    error = told.error
+    venue_ns = told.us_in * 1000 or answer.told_ns()
+    skew_ms = 0 if venue_ns is None else (venue_ns - sent_ns) // 1_000_000
     if error.code in WRONG | UNAUTHORIZED and abs(skew_ms) > SKEW_MS_MAX:
-        return f"{error}: this machine's clock is off by {-skew_ms / 1000:+.1f} s, set it right"
+        return Verdict("clock", f"{error}: this machine's clock is off by {-skew_ms / 1000:+.1f} s, set it right")
     if error.code in WRONG:
-        return f"{error}: check client id and secret, and that they belong to this endpoint (testnet has its own)"
+        return Verdict(
+            "wrong",
+            f"{error}: check client id and secret, and that they belong to this endpoint (testnet has its own)",
+        )
     if error.code in UNAUTHORIZED:
-        return f"{error}: the key has expired, was disabled, or may not be used from this address; make a new one"
+        return Verdict(
+            "expired",
+            f"{error}: the key has expired, was disabled, or may not be used from this address; make a new one",
+        )
     if error.code in FORBIDDEN:
-        return f"{error}: the key lacks a right, give it the scope {SCOPES[0]}"
-    raise refusal(status, body)
+        return Verdict("under-privileged", f"{error}: the key lacks a right, give it the scope {SCOPES[0]}")
+    return Verdict.of(refusal(status, body))
 
 
 def refusal(status: int, body: bytes) -> SsmdError:
@@ -190,12 +187,14 @@ class _Listed(msgspec.Struct):
     max_liquidation_commission: Number = _NONE
 
     def fee(self) -> Fee:
+        """At the lowest tier, as parts of the amount (options: of the underlying)."""
+        more = {
+            "block_trade_commission": known(self.block_trade_commission),
+            "max_liquidation_commission": known(self.max_liquidation_commission),
+        }
+        maker, taker = known(self.maker_commission), known(self.taker_commission)
         return Fee(
-            self.instrument_name,
-            known(self.maker_commission),
-            known(self.taker_commission),
-            known(self.block_trade_commission),
-            known(self.max_liquidation_commission),
+            self.instrument_name, maker, taker, "amount", detail={k: v for k, v in more.items() if v is not None}
         )
 
 

@@ -7,10 +7,14 @@ request; the grant `client_signature` of public/auth signs time, nonce and free 
 import hashlib
 import hmac
 import secrets
+from dataclasses import replace
 
+from exchanges.port import Request
 from ssmd.errors import Permanent
 
 SCHEME = "deri-hmac-sha256"
+SIGNED_GRANT = "client_signature"
+REST_ROOT = "/api/v2"  # what every endpoint's path begins with; it is signed, too
 
 
 class Key:
@@ -35,11 +39,17 @@ class Key:
         signature = self.signature(request_text(timestamp, nonce, method, path))
         return {"Authorization": f"{SCHEME} id={self.id},ts={timestamp},nonce={nonce},sig={signature}"}
 
+    def signed(self, request: Request, now_ns: int) -> Request:
+        """A request for a token is signed in its parameters, any other in its header."""
+        if request.query.get("grant_type") == SIGNED_GRANT:
+            return replace(request, query=self.client_signature(now_ns, request.query.get("scope", "")))
+        return replace(request, headers=self.headers(request.method, REST_ROOT + request.target, now_ns))
+
     def client_signature(self, now_ns: int, scope: str = "", data: str = "") -> dict[str, str]:
         """The parameters of public/auth that prove who we are without sending the secret."""
         timestamp, nonce = str(now_ns // 1_000_000), secrets.token_hex(8)
         return {
-            "grant_type": "client_signature",
+            "grant_type": SIGNED_GRANT,
             "client_id": self.id,
             "timestamp": timestamp,
             "nonce": nonce,

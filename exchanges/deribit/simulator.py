@@ -473,7 +473,7 @@ class DeribitSimulator:
         """The WebSocket is open to everyone."""
         return None
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int) -> Answer:
+    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int, body: bytes = b"") -> Answer:
         path, _, query = target.partition("?")
         name = path.removeprefix(REST_ROOT + "/")
         if not path.startswith(REST_ROOT + "/"):

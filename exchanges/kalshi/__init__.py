@@ -2,14 +2,29 @@
 
 from collections.abc import Sequence
 
-from exchanges.kalshi import events, rest, signing
+from exchanges.kalshi import events, listing, rest, signing
 from exchanges.kalshi.adapter import KalshiAdapter
-from exchanges.port import Instruments, Request, Simulation, Simulator, Subscription, Venue
+from exchanges.port import (
+    Answer,
+    FeesPage,
+    Instruments,
+    Listing,
+    Request,
+    Simulation,
+    Simulator,
+    Subscription,
+    TradesPage,
+    TradesRequest,
+    Venue,
+    Verdict,
+)
 from ssmd.errors import SsmdError
 
 
 class Kalshi:
     """The venue as the services see it."""
+
+    listing: Listing = listing
 
     def adapter(self, subscription: Subscription) -> KalshiAdapter:
         return KalshiAdapter(subscription)
@@ -25,6 +40,24 @@ class Kalshi:
 
     def instruments_page(self, request: Request, body: bytes) -> Instruments:
         return rest.instruments_page(request, body)
+
+    def trades(self, symbol: str, start_ns: int, end_ns: int) -> TradesRequest:
+        return rest.trades(symbol, start_ns, end_ns)
+
+    def trades_page(self, request: TradesRequest, body: bytes) -> TradesPage:
+        return rest.trades_page(request, body)
+
+    def fees(self, symbols: Sequence[str]) -> list[Request]:
+        return rest.fees()
+
+    def fees_page(self, request: Request, body: bytes) -> FeesPage:
+        return rest.fees_page(request, body)
+
+    def key_check(self) -> Request:
+        return rest.key_check()
+
+    def key_verdict(self, answer: Answer, sent_ns: int, key_id: str = "") -> Verdict:
+        return rest.key_verdict(answer, sent_ns, key_id)
 
     def schedule(self) -> Request:
         return rest.schedule()

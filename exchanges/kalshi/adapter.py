@@ -106,6 +106,8 @@ class KalshiAdapter:
         self._sids: dict[int, _Sid] = {}
         self._routes: dict[tuple[str, str | None], Received] = {}
         self._strays: set[int] = set()
+        self._probing = False  # the subscriptions were asked for because a channel is silent
+        self._probed: set[int] = set()  # book sids of which a snapshot was asked to see whether something was missed
 
     # ----------------------------------------------------------------------------------------------- each frame
 
@@ -192,8 +194,9 @@ class KalshiAdapter:
             evidence = f"sid {sid.sid} ({sid.channel}): seq {head.seq} after {sid.last}, {missing} missing"
             sid.last = head.seq
             fresh = {_symbol(head)} if head.type == "orderbook_snapshot" else set()
-            return _with(route, *self._break(sid, "sequence", evidence, fresh))
-        if head.type == "orderbook_snapshot" and sid.broken is not None and head.seq == sid.last:
+            told = _with(route, *self._break(sid, "sequence", evidence, fresh))
+            return _with(told, [], self._explained(sid)) if fresh else told
+        if head.type == "orderbook_snapshot" and head.seq == sid.last:
             return self._mended(head, sid, route)  # an answer to get_snapshot may repeat the current seq
         if sid.warned:
             return route
@@ -238,6 +241,8 @@ class KalshiAdapter:
     def _mended(self, head: Head, sid: _Sid, route: Received) -> Received:
         """A snapshot that we waited for: with the last one the books of the sid are right again."""
         broken = sid.broken
+        if head.type == "orderbook_snapshot":
+            route = _with(route, [], self._explained(sid))
         if broken is None or head.type != "orderbook_snapshot":
             return route
         broken.waiting.discard(_symbol(head))
@@ -249,6 +254,14 @@ class KalshiAdapter:
         if broken.waiting:
             return route
         return _with(route, [], [Notice("mended", broken.symbols, "sequence", broken.evidence)])
+
+    def _explained(self, sid: _Sid) -> list[Notice]:
+        """A snapshot shows how far the sid's numbers have come: once all sids that were asked have answered, books are
+        known to be silent for good reason, or broken."""
+        if sid.sid not in self._probed:
+            return []
+        self._probed.discard(sid.sid)
+        return [] if self._probed else [Notice("explained", channels=(BOOK,))]
 
     def _stray(self, head: Head, route: Received) -> Received:
         """A frame of a sid we know nothing of: kept all the same, told once."""
@@ -383,9 +396,17 @@ class KalshiAdapter:
             more, told = self._dead(number, 0, "the venue no longer lists it")
             owed += more
             notices += told
+        if self._probing:
+            self._probing = False
+            known = {s.channel for s in self._sids.values()} - {BOOK}  # what these have missed cannot be asked
+            notices.append(Notice("explained", channels=tuple(k for k, c in CHANNELS.items() if c in known)))
         return owed, notices
 
     # -------------------------------------------------------------------------------------------------- commands
+
+    @property
+    def brings_all(self) -> bool:
+        return self._subscription.general and any(map(self._for_all, self._subscription.channels))
 
     def opened(self) -> Sequence[bytes]:
         """One command for each channel and list, so that a refusal names what it is about."""
@@ -393,7 +414,7 @@ class KalshiAdapter:
         owed = []
         for channel in self._subscription.channels:
             if self._for_all(channel):
-                owed.append(self._subscribe(channel, None))
+                owed += [self._subscribe(channel, None)] if self._subscription.general else []
             else:
                 owed += [self._subscribe(channel, tuple(some)) for some in _chunks(symbols, self._room)]
         return owed
@@ -434,12 +455,15 @@ class KalshiAdapter:
     def probe(self) -> Sequence[bytes]:
         """List the subscriptions, and take a snapshot of one market of each book sid: its seq shows what was missed."""
         owed = [self._command("list_subscriptions", None, _Pending("list_subscriptions"))]
+        self._probing = True
+        self._probed.clear()
         for sid in self._sids.values():
             if sid.channel == BOOK and sid.symbols:
                 symbol = next(iter(sid.symbols))
                 parameters = Parameters(action="get_snapshot", sids=[sid.sid], market_tickers=[symbol])
                 pending = _Pending("get_snapshot", BOOK, (symbol,), sid.sid)
                 owed.append(self._command("update_subscription", parameters, pending))
+                self._probed.add(sid.sid)
                 del self._pending[self._id]  # the snapshot is all the answer there is, and nothing hangs on it
         return owed
 

@@ -1,10 +1,11 @@
-"""Made-up markets that behave: books that never cross, trades inside them, tickers, markets that close and open.
+"""Made-up markets that behave: books that never cross, trades inside them, tickers, markets that come and go.
 
-The same seed and start give the same markets and the same sequence of events. Prices are whole cents.
+A market is created, opens, closes, is determined and settled, each a moment after the other. The same seed and start
+give the same markets and the same sequence of events. Prices are whole cents.
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -13,7 +14,8 @@ from exchanges.kalshi.markets import Exchange, Market, contracts, rfc3339
 Happening = tuple[int, str, dict[str, object]]  # time in ns, message type, message
 
 SECOND_NS = 1_000_000_000
-TURNOVER_NS = 60 * SECOND_NS  # so often the oldest market closes and a new one opens
+TURNOVER_SECONDS = 60.0  # so often the oldest market closes and a new one is created
+STAGES = 4  # in a quarter of that time a market goes from one stage of its life to the next
 CATCH_UP_NS = SECOND_NS  # after a stall, more than this is not made up for
 LEVELS_WANTED = 12  # on each side of a book
 STRIKES_PER_EVENT = 8
@@ -65,27 +67,43 @@ class _Maker:
 class Generator:
     """Makes things up until a given time; the exchange learns of new markets from it, of the rest from the records."""
 
-    def __init__(self, seed: int, markets: int, frames_per_second: float, start_ns: int, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        seed: int,
+        markets: int,
+        frames_per_second: float,
+        start_ns: int,
+        exchange: Exchange,
+        turnover_seconds: float = TURNOVER_SECONDS,
+    ) -> None:
         self._rng = Random(seed)  # noqa: S311  # a market, not a secret
         self._exchange = exchange
         self._per_frame_ns = SECOND_NS / frames_per_second
         self._now_ns = float(start_ns)
         self._opened = 0
         self._strikes = dict.fromkeys((name for name, *_ in _SERIES), 0)
-        self._next_turnover_ns = start_ns + TURNOVER_NS
-        self._makers = [self._open(start_ns)[0] for _ in range(markets)]
+        self._turnover_ns = int(turnover_seconds * SECOND_NS)
+        self._next_turnover_ns = start_ns + self._turnover_ns
+        self._stages: list[tuple[int, Callable[[int], list[Happening]]]] = []  # what is due when
+        self._makers = [self._create(start_ns, start_ns)[0] for _ in range(markets)]
 
     def until(self, now_ns: int) -> Iterator[Happening]:
         self._now_ns = max(self._now_ns, now_ns - CATCH_UP_NS)
         while self._now_ns + self._per_frame_ns <= now_ns:
-            for happening in self._step(int(self._now_ns)):
+            happened: Sequence[Happening | None] = self._step(int(self._now_ns)) or [None]
+            for happening in happened:
                 self._now_ns += self._per_frame_ns
-                yield happening
+                if happening is not None:
+                    yield happening
 
     def _step(self, ts_ns: int) -> list[Happening]:
         if ts_ns >= self._next_turnover_ns:
-            self._next_turnover_ns = ts_ns + TURNOVER_NS
+            self._next_turnover_ns = ts_ns + self._turnover_ns
             return self._turn_over(ts_ns)
+        if self._stages and ts_ns >= self._stages[0][0]:
+            return self._stages.pop(0)[1](ts_ns)
+        if not self._makers:
+            return []  # between the last market's end and the next one's beginning
         rng = self._rng
         maker = rng.choice(self._makers)
         side = rng.choice(("yes", "no"))
@@ -192,30 +210,60 @@ class Generator:
     # ---------------------------------------------------------------------------------------------- coming, going
 
     def _turn_over(self, ts_ns: int) -> list[Happening]:
-        """The oldest market closes, is determined and settled; another one opens."""
+        """The oldest market closes, and will be determined and settled; another one is created, and will open."""
         maker = self._makers.pop(0)
-        ticker = maker.market.ticker
+        stage_ns = self._turnover_ns // STAGES
+        opened, happened = self._create(ts_ns, ts_ns + stage_ns)
+        self._stages += [
+            (ts_ns + stage_ns, lambda now_ns: self._activate(now_ns, opened)),
+            (ts_ns + stage_ns, lambda now_ns: self._determine(now_ns, maker)),
+            (ts_ns + 2 * stage_ns, lambda now_ns: self._settle(now_ns, maker)),
+        ]
+        return [*self._close(ts_ns, maker), *happened]
+
+    def _close(self, ts_ns: int, maker: _Maker) -> list[Happening]:
+        """Its book is empty from now on. The venue has no message for it: `close_ts` was known."""
+        market = maker.market
+        market.state, market.close_ns = "closed", ts_ns
+        gone: dict[str, object] = {"market_ticker": market.ticker, "market_id": market.market_id}
+        early: dict[str, object] = {
+            "market_ticker": market.ticker,
+            "close_ts": ts_ns // SECOND_NS,
+            "event_type": "close_date_updated",
+        }
+        return [(ts_ns, "orderbook_snapshot", gone), (ts_ns, "market_lifecycle_v2", early)]
+
+    def _determine(self, ts_ns: int, maker: _Maker) -> list[Happening]:
         result = "yes" if (maker.last or maker.middle) >= 50 else "no"
-        seconds = ts_ns // SECOND_NS
-        empty: dict[str, object] = {"market_ticker": ticker, "market_id": maker.market.market_id}
         determined: dict[str, object] = {
-            "market_ticker": ticker,
-            "determination_ts": seconds,
+            "market_ticker": maker.market.ticker,
+            "determination_ts": ts_ns // SECOND_NS,
             "result": result,
             "settlement_value": "1.0000" if result == "yes" else "0.0000",
             "event_type": "determined",
         }
-        settled: dict[str, object] = {"market_ticker": ticker, "settled_ts": seconds, "event_type": "settled"}
-        opened, happened = self._open(ts_ns)
-        self._makers.append(opened)
-        return [
-            (ts_ns, "orderbook_snapshot", empty),
-            (ts_ns, "market_lifecycle_v2", determined),
-            (ts_ns, "market_lifecycle_v2", settled),
-            *happened,
-        ]
+        return [(ts_ns, "market_lifecycle_v2", determined)]
 
-    def _open(self, ts_ns: int) -> tuple[_Maker, list[Happening]]:
+    def _settle(self, ts_ns: int, maker: _Maker) -> list[Happening]:
+        maker.market.settled_ns = ts_ns
+        ticker = maker.market.ticker
+        settled: dict[str, object] = {
+            "market_ticker": ticker,
+            "settled_ts": ts_ns // SECOND_NS,
+            "event_type": "settled",
+        }
+        return [(ts_ns, "market_lifecycle_v2", settled)]
+
+    def _activate(self, ts_ns: int, maker: _Maker) -> list[Happening]:
+        self._makers.append(maker)
+        activated: dict[str, object] = {
+            "market_ticker": maker.market.ticker,
+            "is_deactivated": False,
+            "event_type": "activated",
+        }
+        return [(ts_ns, "market_lifecycle_v2", activated)]
+
+    def _create(self, ts_ns: int, open_ns: int) -> tuple[_Maker, list[Happening]]:
         name, what, lowest, distance = _SERIES[self._opened % len(_SERIES)]
         self._opened += 1
         number = self._strikes[name]
@@ -225,13 +273,17 @@ class Generator:
         close_ns = hour * 3600 * SECOND_NS
         closes = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=close_ns // SECOND_NS)
         event = f"{name}-{closes.strftime('%y%b%d%H').upper()}"
-        market = Market(f"{event}-T{strike - 0.01:.2f}", ts_ns, close_ns, title=f"{what} above {strike}?", known=True)
+        ticker = f"{event}-T{strike - 0.01:.2f}"
+        market = Market(ticker, open_ns, close_ns, title=f"{what} above {strike}?", known=True)
+        market.created_ns = ts_ns
+        market.state = "active" if open_ns <= ts_ns else "initialized"
+        market.strike = f"{strike - 0.01:.2f}"
         market.market_id = self._uuid()
         new_event = market.event_ticker not in self._exchange.events
         self._exchange.open(market)
-        return _Maker(market, self._rng), self._announced(ts_ns, market, strike, new_event)
+        return _Maker(market, self._rng), self._announced(ts_ns, market, new_event)
 
-    def _announced(self, ts_ns: int, market: Market, strike: int, new_event: bool) -> list[Happening]:
+    def _announced(self, ts_ns: int, market: Market, new_event: bool) -> list[Happening]:
         event: dict[str, object] = {
             "event_ticker": market.event_ticker,
             "exchange_index": 0,
@@ -258,19 +310,13 @@ class Generator:
                 "event_ticker": market.event_ticker,
                 "expected_expiration_ts": market.close_ns // SECOND_NS,
                 "strike_type": "greater",
-                "floor_strike": strike,
+                "floor_strike": float(market.strike),
             },
             "event_type": "created",
-        }
-        activated: dict[str, object] = {
-            "market_ticker": market.ticker,
-            "is_deactivated": False,
-            "event_type": "activated",
         }
         return [
             *([(ts_ns, "event_lifecycle", event)] if new_event else []),
             (ts_ns, "market_lifecycle_v2", created),
-            (ts_ns, "market_lifecycle_v2", activated),
         ]
 
     def _uuid(self) -> str:

@@ -64,7 +64,9 @@ class Market:
         "quotes",
         "result",
         "series_ticker",
+        "settled_ns",
         "state",
+        "strike",
         "ticker",
         "title",
         "volume",
@@ -78,6 +80,8 @@ class Market:
         self.title = title or ticker
         self.state = "active"
         self.result = ""
+        self.settled_ns = 0
+        self.strike = ""
         self.created_ns = open_ns
         self.open_ns = open_ns
         self.close_ns = close_ns
@@ -89,6 +93,12 @@ class Market:
         """As REST shows it."""
         yes, no = self.book.levels("yes"), self.book.levels("no")
         bid, ask = yes[-1] if yes else ("0.0000", "0.00"), no[-1] if no else ("0.0000", "0.00")
+        final: dict[str, object] = {}
+        if self.state == "finalized":
+            final["settlement_value_dollars"] = "1.0000" if self.result == "yes" else "0.0000"
+            final["settlement_ts"] = rfc3339(self.settled_ns or self.close_ns)
+        if self.strike:
+            final |= {"strike_type": "greater", "floor_strike": float(self.strike)}
         return {
             "ticker": self.ticker,
             "event_ticker": self.event_ticker,
@@ -118,6 +128,7 @@ class Market:
             "volume_fp": contracts(self.volume),
             "liquidity_dollars": "0.0000",
             "exchange_index": 0,
+            **final,
         }
 
 

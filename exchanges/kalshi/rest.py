@@ -1,21 +1,43 @@
 """Kalshi's REST API: requests as data, answers as structs. Paths are relative to the endpoint's /trade-api/v2."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import TypeVar
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from exchanges.port import Instruments, Request, Unparsable
+from exchanges.port import (
+    Answer,
+    Fee,
+    FeesPage,
+    Instruments,
+    Request,
+    TradesPage,
+    TradesRequest,
+    Unparsable,
+    Verdict,
+)
 from ssmd.errors import Permanent, SsmdError, Transient
+from ssmd.events import Side, Trade
 
 _T = TypeVar("_T")
+_R = TypeVar("_R", bound=Request)
 
 MARKETS_PER_PAGE_MAX = 1000
 EVENTS_PER_PAGE_MAX = 200
 TRADES_PER_PAGE_MAX = 1000
+SECOND_NS = 1_000_000_000
+SERIES = "/series"
+FEE_CHANGES = "/series/fee_changes"
+READ = "read"  # the scope that a key needs
+
+# Of contracts x price x (1 - price), times a series' multiplier (Kalshi's fee schedule).
+TAKER = Decimal("0.07")
+MAKER = Decimal("0.0175")
 
 
 class ExchangeStatus(msgspec.Struct, frozen=True):
@@ -34,28 +56,12 @@ class ApiKey(msgspec.Struct, frozen=True):
     scopes: list[str] = []
 
 
-class Trades(msgspec.Struct, frozen=True):
-    """One page of trades, newest first, and the request for the next page."""
-
-    trades: list[dict[str, object]]
-    next: Request | None
-
-
 def exchange_status() -> Request:
     return Request("GET", "/exchange/status")
 
 
 def exchange_status_answer(body: bytes) -> ExchangeStatus:
     return _decode(body, ExchangeStatus)
-
-
-def api_keys() -> Request:
-    """Signed; the answer shows that the key is good and what it may do."""
-    return Request("GET", "/api_keys")
-
-
-def api_keys_answer(body: bytes) -> list[ApiKey]:
-    return _decode(body, _ApiKeys).api_keys
 
 
 def markets(series: str | None = None, status: str = "open") -> Request:
@@ -90,15 +96,87 @@ def events_page(request: Request, body: bytes) -> tuple[list[dict[str, object]],
     return page.events, _next(request, page.cursor)
 
 
-def trades(ticker: str | None, min_ts: int, max_ts: int) -> Request:
-    """Trades between two times in seconds. Whether the ends are included is not documented: ask a second wider."""
-    query = {"limit": str(TRADES_PER_PAGE_MAX), "min_ts": str(min_ts), "max_ts": str(max_ts)}
-    return Request("GET", "/markets/trades", query if ticker is None else {**query, "ticker": ticker})
+# ------------------------------------------------------------------------------------------------------------ trades
 
 
-def trades_page(request: Request, body: bytes) -> Trades:
+def trades(symbol: str, start_ns: int, end_ns: int) -> TradesRequest:
+    """Asked by the second, and a second wider: whether the ends are included is not documented."""
+    query = {
+        **({"ticker": symbol} if symbol else {}),
+        "limit": str(TRADES_PER_PAGE_MAX),
+        "min_ts": str(max(0, start_ns // SECOND_NS - 1)),
+        "max_ts": str(end_ns // SECOND_NS + 2),
+    }
+    return TradesRequest("GET", "/markets/trades", query, symbol=symbol, start_ns=start_ns, end_ns=end_ns)
+
+
+def trades_page(request: TradesRequest, body: bytes) -> TradesPage:
+    """Newest first. `trade_id` is that of WebSocket; times are finer here."""
     page = _decode(body, _Trades)
-    return Trades(page.trades, _next(request, page.cursor))
+    found = [trade.event() for trade in page.trades]
+    within = [t for t in found if request.start_ns <= (t.ts_event or 0) <= request.end_ns]
+    return TradesPage(within, _next(request, page.cursor))
+
+
+# -------------------------------------------------------------------------------------------------------- fees, keys
+
+
+def fees() -> list[Request]:
+    """What holds now, and what has been announced."""
+    return [Request("GET", SERIES), Request("GET", FEE_CHANGES)]
+
+
+def fees_page(request: Request, body: bytes) -> FeesPage:
+    if request.path == FEE_CHANGES:
+        changes = _decode(body, _FeeChanges).series_fee_change_arr
+        return FeesPage([_fee(c.series_ticker, c.fee_type, c.fee_multiplier, c.scheduled_ts) for c in changes], None)
+    page = _decode(body, _AllSeries)
+    return FeesPage([_fee(s.ticker, s.fee_type, s.fee_multiplier) for s in page.series], _next(request, page.cursor))
+
+
+def _fee(series: str, kind: str, multiplier: msgspec.Raw, since: datetime | int | None = None) -> Fee:
+    """`flat` has no formula that is documented: maker and taker are then not told."""
+    text = bytes(multiplier).decode().strip('"')
+    try:
+        times = Decimal(text)
+    except InvalidOperation as e:
+        raise Unparsable(f"the fee multiplier of {series} is {text[:40]!r}, which is no number") from e
+    taker = maker = None
+    if kind.startswith("quadratic"):
+        taker = f"{(times * TAKER).normalize():f}"
+        maker = f"{(times * MAKER).normalize():f}" if "maker" in kind else "0"
+    if isinstance(since, datetime):
+        since = (since - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
+    since_ns = None if since is None else since * SECOND_NS
+    detail = {"fee_type": kind, "fee_multiplier": text}
+    return Fee(series, maker, taker, "p(1-p)", "series", since_ns=since_ns, detail=detail)
+
+
+def key_check() -> Request:
+    """The account's keys and their scopes; shown to a good key alone."""
+    return Request("GET", "/api_keys", signed=True)
+
+
+def key_verdict(answer: Answer, sent_ns: int, key_id: str = "") -> Verdict:
+    """Kalshi's keys have no date of expiry; one that was deleted is not known any more."""
+    status, body = answer.status, answer.body
+    if status == 200:
+        try:
+            listed = [key for key in _decode(body, _ApiKeys).api_keys if key.api_key_id == key_id]
+        except Unparsable as e:
+            return Verdict("down", str(e))
+        rights = tuple(scope for key in listed for scope in key.scopes)
+        if rights and READ not in rights:
+            has = ", ".join(rights)
+            return Verdict("under-privileged", f"the key has {has}, but not the scope `{READ}`: give it that", rights)
+        return Verdict("accepted", "Kalshi knows the key", rights)
+    said = str(refusal(status, body))
+    code = _error(body)[0]
+    if code.startswith("header_timestamp_expired"):
+        return Verdict("clock", said)
+    if status == 403:
+        return Verdict("under-privileged", said)
+    return Verdict.of(refusal(status, body))
 
 
 def schedule() -> Request:
@@ -159,9 +237,56 @@ class _Events(msgspec.Struct):
     cursor: str | None = None
 
 
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
+_SIDES: dict[str, Side] = {"yes": "buy", "no": "sell"}  # the taker's, of YES
+
+
+class _Trade(msgspec.Struct):
+    trade_id: str
+    ticker: str
+    yes_price_dollars: str
+    created_time: datetime
+    count_fp: str = ""
+    count: int | None = None  # until 2026
+    taker_outcome_side: Literal["yes", "no", ""] = ""
+    taker_side: Literal["yes", "no", ""] = ""  # deprecated
+
+    def event(self) -> Trade:
+        size = self.count_fp or str(self.count or "")
+        for text in (self.yes_price_dollars, size):
+            if not _DECIMAL.fullmatch(text):
+                raise Unparsable(f"{text[:40]!r} is no decimal number")
+        since = self.created_time.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+        side = _SIDES.get(self.taker_outcome_side or self.taker_side)
+        ts_event = since // timedelta(microseconds=1) * 1000
+        return Trade(self.ticker, ts_event, self.yes_price_dollars, size, side, self.trade_id)
+
+
 class _Trades(msgspec.Struct):
-    trades: list[dict[str, object]]
+    trades: list[_Trade]
     cursor: str | None = None
+
+
+class _Series(msgspec.Struct):
+    ticker: str
+    fee_type: str = ""
+    fee_multiplier: msgspec.Raw = msgspec.Raw(b"1")
+
+
+class _AllSeries(msgspec.Struct):
+    series: list[_Series]
+    cursor: str | None = None
+
+
+class _FeeChange(msgspec.Struct):
+    series_ticker: str
+    fee_type: str
+    fee_multiplier: msgspec.Raw
+    scheduled_ts: datetime | int | None = None
+
+
+class _FeeChanges(msgspec.Struct):
+    series_fee_change_arr: list[_FeeChange]
 
 
 class _Window(msgspec.Struct):
@@ -218,7 +343,7 @@ def _error(body: bytes) -> tuple[str, str]:
     return error.code, ", ".join(filter(None, (error.message or error.msg, error.details)))
 
 
-def _next(request: Request, cursor: str | None) -> Request | None:
+def _next(request: _R, cursor: str | None) -> _R | None:
     """An empty cursor marks the last page."""
     return replace(request, query={**request.query, "cursor": cursor}) if cursor else None
 

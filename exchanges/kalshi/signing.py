@@ -1,14 +1,17 @@
 """Signed requests: RSA-PSS with SHA-256, MGF1-SHA256 and a salt as long as the digest, over time, method and path."""
 
 import base64
+from dataclasses import replace
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
+from exchanges.port import Request
 from ssmd.errors import Permanent
 
+REST_ROOT = "/trade-api/v2"  # what every endpoint's path begins with; it is signed, too
 KEY_HEADER = "KALSHI-ACCESS-KEY"
 TIMESTAMP_HEADER = "KALSHI-ACCESS-TIMESTAMP"
 SIGNATURE_HEADER = "KALSHI-ACCESS-SIGNATURE"
@@ -36,6 +39,9 @@ class Key:
             TIMESTAMP_HEADER: timestamp,
             SIGNATURE_HEADER: base64.b64encode(signature).decode(),
         }
+
+    def signed(self, request: Request, now_ns: int) -> Request:
+        return replace(request, headers=self.headers(request.method, REST_ROOT + request.path, now_ns))
 
     def __repr__(self) -> str:
         return f"Key(id={self.id!r})"

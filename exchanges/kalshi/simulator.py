@@ -11,16 +11,23 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from exchanges.kalshi.generator import Generator
+from exchanges.kalshi.generator import TURNOVER_SECONDS, Generator
 from exchanges.kalshi.markets import FILTERS, STATES, Exchange, Level, Market, Trade, complement
 from exchanges.kalshi.messages import BUFFER_OVERFLOW, CHANNELS, EVENT_TYPES, FIREHOSE, UNFILTERED, UNSEQUENCED
-from exchanges.kalshi.signing import KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, public_key, signed_text, verified
+from exchanges.kalshi.signing import (
+    KEY_HEADER,
+    REST_ROOT,
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    public_key,
+    signed_text,
+    verified,
+)
 from exchanges.port import Answer, Record, Simulation, Unparsable
 
 _T = TypeVar("_T")
 
 WS_PATH = "/trade-api/ws/v2"
-REST_ROOT = "/trade-api/v2"
 SKEW_MS_MAX = 30_000  # not documented; 30 s was accepted ahead and refused behind, a minute was refused
 MARKETS_PER_SUBSCRIPTION_MAX = 256  # not documented either
 HEARTBEAT_NS = 10_000_000_000
@@ -167,6 +174,7 @@ class KalshiSimulator:
         self._key_id = simulation.key_id
         self._public = None if simulation.public_key is None else public_key(simulation.public_key)
         self.markets_per_subscription_max = MARKETS_PER_SUBSCRIPTION_MAX
+        self.scopes = ["read"]  # of the key
         self.exchange = Exchange()
         self._recorded: set[str] = set()
         self._simulation = simulation
@@ -220,7 +228,12 @@ class KalshiSimulator:
         if self._generator is None:
             simulation = self._simulation
             self._generator = Generator(
-                simulation.seed, simulation.markets, simulation.frames_per_second, now_ns, self.exchange
+                simulation.seed,
+                simulation.markets,
+                simulation.frames_per_second,
+                now_ns,
+                self.exchange,
+                simulation.turnover_seconds or TURNOVER_SECONDS,
             )
         happened = []
         for ts_ns, kind, message in self._generator.until(now_ns):
@@ -256,7 +269,7 @@ class KalshiSimulator:
 
     # ----------------------------------------------------------------------------------------------------- REST
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int) -> Answer:
+    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int, body: bytes = b"") -> Answer:
         path, _, query = target.partition("?")
         if method != "GET":
             return _error(405, "method_not_allowed", f"{method} is not allowed")
@@ -284,6 +297,10 @@ class KalshiSimulator:
                 return _ok({"market": exchange.markets[ticker].object()})
             case ["markets", ticker, "orderbook"] if ticker in exchange.markets:
                 return self._order_book(exchange.markets[ticker], query)
+            case ["series"]:
+                return _ok({"series": self._series()})
+            case ["series", "fee_changes"]:
+                return _ok({"series_fee_change_arr": []})
             case ["events"]:
                 return self._events(query)
             case ["events", ticker] if ticker in exchange.events:
@@ -297,9 +314,14 @@ class KalshiSimulator:
                 }
                 return self.refuses("GET", path, headers, now_ns) or _ok(balance)
             case ["api_keys"]:
-                key = {"api_key_id": headers.get(KEY_HEADER.lower(), ""), "name": "simulated", "scopes": ["read"]}
+                key = {"api_key_id": headers.get(KEY_HEADER.lower(), ""), "name": "simulated", "scopes": self.scopes}
                 return self.refuses("GET", path, headers, now_ns) or _ok({"api_keys": [key]})
         return _error(404, "not_found", "not found")
+
+    def _series(self) -> list[dict[str, object]]:
+        names = dict.fromkeys(m.series_ticker for m in self.exchange.markets.values())
+        told = {"category": "Simulated", "fee_type": "quadratic", "fee_multiplier": 1, "frequency": "custom"}
+        return [{"ticker": name, "title": name, **told} for name in names]
 
     def _markets(self, query: dict[str, str]) -> Answer:
         status = query.get("status", "")

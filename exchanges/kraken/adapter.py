@@ -10,7 +10,7 @@ from operator import attrgetter
 
 import msgspec
 
-from exchanges.kraken.asking import SUBSCRIBE, UNSUBSCRIBE, Asked, Asking, given_up
+from exchanges.kraken.asking import SUBSCRIBE, UNSUBSCRIBE, Asked, Asking, given_up, with_more
 from exchanges.kraken.book import Book
 from exchanges.kraken.messages import (
     ALREADY,
@@ -64,7 +64,8 @@ class KrakenAdapter:
             wanted = Wanted.of(name)
             if wanted.channel in self._channels:
                 raise Permanent(f"Kraken's channel {wanted.channel} is named twice: one connection carries it once")
-            self._channels[wanted.channel] = wanted
+            if wanted.channel != INSTRUMENT or subscription.general:
+                self._channels[wanted.channel] = wanted
         self._symbols: dict[str, dict[str, None]] = {
             channel: dict.fromkeys(subscription.symbols) for channel in self._channels if channel != INSTRUMENT
         }
@@ -81,6 +82,7 @@ class KrakenAdapter:
         self._warned: set[tuple[str, str]] = set()  # since the last tick: a venue that goes mad would fill the log
         self._untold: list[Notice] = []
         self._pinged_ns = 0
+        self._probing = False  # a ping was sent because a channel is silent
 
     # ----------------------------------------------------------------------------------------------- each frame
 
@@ -132,11 +134,11 @@ class KrakenAdapter:
         if route.bad is not None or isinstance(frame.data, dict):
             return route
         if frame.channel == "book":
-            return _with(route, *self._book(frame, wire, ts_recv))
+            return with_more(route, *self._book(frame, wire, ts_recv))
         if frame.channel == "trade":
-            return _with(route, [], self._traded(frame, ts_recv))
+            return with_more(route, [], self._traded(frame, ts_recv))
         if frame.channel == STATUS:
-            return _with(route, [], [_unwell(item.system) for item in frame.data if item.system != "online"])
+            return with_more(route, [], [_unwell(item.system) for item in frame.data if item.system != "online"])
         return route
 
     def _odd(self, wire: bytes, why: str) -> Received:
@@ -245,7 +247,10 @@ class KrakenAdapter:
 
     def _answered(self, answer: Answer) -> Received:
         if answer.method == "error":
-            return _with(_CONTROL, [], [Notice("warning", evidence=f"the venue says: {answer.error[:200]}")])
+            return with_more(_CONTROL, [], [Notice("warning", evidence=f"the venue says: {answer.error[:200]}")])
+        if answer.method == "pong" and self._probing:  # of no channel in particular; there is nothing else to ask
+            self._probing = False
+            return with_more(_CONTROL, [], [Notice("explained", channels=tuple(self._channels))])
         if answer.method not in {SUBSCRIBE, UNSUBSCRIBE}:
             return _CONTROL
         symbol = answer.symbol or answer.result.symbol
@@ -257,8 +262,8 @@ class KrakenAdapter:
                 self._asking.answered(asked, symbol)
             warnings = [w for w in answer.result.warnings if w]
             told = f"{answer.method} to {answer.result.channel[:80]}: {'; '.join(warnings)[:200]}"
-            return _with(_CONTROL, [], [Notice("warning", evidence=told)] if warnings else [])
-        return _with(_CONTROL, [], self._failed(answer, asked, symbol))
+            return with_more(_CONTROL, [], [Notice("warning", evidence=told)] if warnings else [])
+        return with_more(_CONTROL, [], self._failed(answer, asked, symbol))
 
     def _failed(self, answer: Answer, asked: Asked | None, symbol: str) -> list[Notice]:
         said = answer.error[:200] or "no reason given"
@@ -278,6 +283,10 @@ class KrakenAdapter:
 
     # -------------------------------------------------------------------------------------------------- commands
 
+    @property
+    def brings_all(self) -> bool:
+        return INSTRUMENT in self._channels
+
     def opened(self) -> Sequence[bytes]:
         owed: list[bytes] = []
         for channel in self._channels:
@@ -287,22 +296,11 @@ class KrakenAdapter:
         return owed
 
     def subscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
-        wanted = list(dict.fromkeys(symbols))
-        owed: list[bytes] = []
-        for channel, have in self._symbols.items():
-            new = [s for s in wanted if s not in have]
-            have.update(dict.fromkeys(new))
-            owed += self._asking.ask(SUBSCRIBE, channel, new) if new else []
-        return owed
+        return self._asking.add(self._symbols, symbols)
 
     def unsubscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
         unwanted = list(dict.fromkeys(symbols))
-        owed: list[bytes] = []
-        for channel, have in self._symbols.items():
-            gone = [s for s in unwanted if s in have]
-            for symbol in gone:
-                del have[symbol]
-            owed += self._asking.ask(UNSUBSCRIBE, channel, gone) if gone else []
+        owed = self._asking.drop(self._symbols, unwanted)
         for symbol in unwanted:
             self._books.pop(symbol, None)
             self._trades.pop(symbol, None)
@@ -311,7 +309,11 @@ class KrakenAdapter:
 
     def probe(self) -> Sequence[bytes]:
         """A ping is all there is to ask: no book can be had without leaving it first."""
-        return [_encode(Command("ping", req_id=self._asking.next_number()))]
+        self._probing = True
+        return [self._ping()]
+
+    def _ping(self) -> bytes:
+        return _encode(Command("ping", req_id=self._asking.next_number()))
 
     def tick(self, now_ns: int) -> Received | None:
         """Requests not answered, books not mended in time; a ping, lest the venue thinks that we are gone."""
@@ -322,7 +324,7 @@ class KrakenAdapter:
             self._pinged_ns = now_ns
         elif now_ns - self._pinged_ns >= PING_NS:
             self._pinged_ns = now_ns
-            owed += self.probe()
+            owed.append(self._ping())
         self._warned.clear()
         notices += self._untold
         self._untold = []
@@ -356,9 +358,3 @@ def _unwell(system: str) -> Notice:
 
 def _as_int(wanted: Wanted, parameter: str) -> int | None:
     return int(wanted.value) if wanted.parameter == parameter else None
-
-
-def _with(route: Received, owed: Sequence[bytes], notices: Sequence[Notice]) -> Received:
-    if not owed and not notices:
-        return route
-    return route._replace(owed=(*route.owed, *owed), notices=(*route.notices, *notices))

@@ -5,14 +5,15 @@ did not like the look of. So an instrument is waited for until its own answer ha
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from exchanges.port import Notice
+from exchanges.port import Notice, Received
 
 ANSWER_NS = 10_000_000_000  # the venue answers in milliseconds; a time limit is not published
 ATTEMPTS_MAX = 5
 SUBSCRIBE, UNSUBSCRIBE = "subscribe", "unsubscribe"
 
+Subscribed = dict[str, dict[str, None]]  # channel -> its symbols, in order
 Write = Callable[[str, str, Sequence[str], int], bytes]  # method, channel, symbols, number -> a text frame
 
 
@@ -62,6 +63,26 @@ class Asking:
         """Queue requests; returns the frames that may leave now."""
         self._queue_up(method, channel, symbols, attempts, once)
         return self.release()
+
+    def add(self, subscribed: Subscribed, symbols: Iterable[str]) -> list[bytes]:
+        """Subscribe every channel to those of `symbols` that it does not have."""
+        wanted = list(dict.fromkeys(symbols))
+        owed: list[bytes] = []
+        for channel, have in subscribed.items():
+            new = [s for s in wanted if s not in have]
+            have.update(dict.fromkeys(new))
+            owed += self.ask(SUBSCRIBE, channel, new) if new else []
+        return owed
+
+    def drop(self, subscribed: Subscribed, symbols: Sequence[str]) -> list[bytes]:
+        """Unsubscribe every channel from those of `symbols` that it has."""
+        owed: list[bytes] = []
+        for channel, have in subscribed.items():
+            gone = [s for s in symbols if s in have]
+            for symbol in gone:
+                del have[symbol]
+            owed += self.ask(UNSUBSCRIBE, channel, gone) if gone else []
+        return owed
 
     def _queue_up(self, method: str, channel: str, symbols: Sequence[str], attempts: int, once: bool) -> None:
         size = 1 if self._then_alone and attempts > 1 else self._symbols_max
@@ -151,3 +172,10 @@ def given_up(asked: Asked, why: str, symbols: tuple[str, ...] | None = None) -> 
     """The operator is told what will not come."""
     kind = "refused" if asked.method == SUBSCRIBE else "warning"
     return Notice(kind, asked.symbols if symbols is None else symbols, evidence=f"{asked}: {why}")
+
+
+def with_more(route: Received, owed: Sequence[bytes], notices: Sequence[Notice]) -> Received:
+    """A frame's route, and what it makes us send and tell."""
+    if not owed and not notices:
+        return route
+    return route._replace(owed=(*route.owed, *owed), notices=(*route.notices, *notices))

@@ -6,12 +6,13 @@ a book from these events must cut it to that depth after each frame (`book.1000`
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from exchanges.at_once import digits, digits_if_any, utc
 from exchanges.kraken.digits import ABSENT, known, number, rfc3339_ns
-from exchanges.port import Unparsable
+from exchanges.port import Bulk, Columns, Unparsable
 from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Level, Side, Status, Ticker, Trade
 from ssmd.frames import ALL, CONTROL, GAP, SESSION
 
@@ -21,9 +22,10 @@ _Parse = Callable[[bytes], Sequence[Event]]
 class Grammar:
     """From a frame of a channel to its events; each channel has its function."""
 
-    def __init__(self, venue: str, parsers: Mapping[str, _Parse]) -> None:
+    def __init__(self, venue: str, parsers: Mapping[str, _Parse], bulks: Mapping[str, Bulk]) -> None:
         self._venue = venue
         self._parsers = parsers
+        self._bulks = bulks
 
     def __call__(self, channel: str, wire: bytes) -> Sequence[Event]:
         parse = self._parsers.get(channel)
@@ -35,6 +37,9 @@ class Grammar:
             raise Unparsable(f"{channel} is not as {self._venue} documents it: {e}") from e
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise Unparsable(f"{channel} is not JSON: {e}") from e
+
+    def bulk(self, channel: str) -> Bulk | None:
+        return self._bulks.get(channel)
 
     def __repr__(self) -> str:
         return f"Grammar({self._venue!r})"
@@ -99,6 +104,14 @@ class _Trades(msgspec.Struct):
 class _Books(msgspec.Struct):
     channel: Literal["book"]
     type: Literal["snapshot", "update"]
+    data: list[_Book]
+
+
+class _Updates(msgspec.Struct, gc=False):
+    """What nearly all frames of `book` are."""
+
+    channel: Literal["book"]
+    type: Literal["update"]
     data: list[_Book]
 
 
@@ -204,6 +217,49 @@ def _systems(wire: bytes) -> Sequence[Event]:
     return [Status(ALL, None, _decode_system(raw).system, bytes(raw).decode()) for raw in _decode_systems(wire).data]
 
 
+def _trades_at_once(frames: Sequence[_Trades]) -> Columns:
+    trades = [t for frame in frames for t in frame.data]
+    values = {
+        "symbol": [t.symbol for t in trades],
+        "ts_event": utc([t.timestamp for t in trades]),
+        "price": digits((t.price for t in trades), number),
+        "size": digits((t.qty for t in trades), number),
+        "side": [t.side for t in trades],
+        "trade_id": [None if t.trade_id is None else str(t.trade_id) for t in trades],
+    }
+    return Columns(values, [len(frame.data) for frame in frames])
+
+
+def _updates_at_once(frames: Sequence[_Updates]) -> Columns:
+    books = [book for frame in frames for book in frame.data]
+    levels = [level for book in books for side in (book.bids, book.asks) for level in side]
+    times = utc([book.timestamp for book in books])
+    each = [(book, time, len(book.bids) + len(book.asks)) for book, time in zip(books, times, strict=True)]
+    values: dict[str, Sequence[Any]] = {
+        "symbol": [book.symbol for book, _, count in each for _ in range(count)],
+        "ts_event": [time for _, time, count in each for _ in range(count)],
+        "side": [side for book in books for side, of in (("bid", book.bids), ("ask", book.asks)) for _ in of],
+        "price": digits((level.price for level in levels), number),
+        "size": digits((level.qty for level in levels), number),
+    }
+    return Columns(values, [sum(len(book.bids) + len(book.asks) for book in frame.data) for frame in frames])
+
+
+def _tickers_at_once(frames: Sequence[_Tickers]) -> Columns:
+    tickers = [t for frame in frames for t in frame.data]
+    values = {
+        "symbol": [t.symbol for t in tickers],
+        "ts_event": utc([t.timestamp for t in tickers]),
+        "last": digits_if_any((t.last for t in tickers), number),
+        "bid": digits_if_any((t.bid for t in tickers), number),
+        "bid_size": digits_if_any((t.bid_qty for t in tickers), number),
+        "ask": digits_if_any((t.ask for t in tickers), number),
+        "ask_size": digits_if_any((t.ask_qty for t in tickers), number),
+        "volume": digits_if_any((t.volume for t in tickers), number),
+    }
+    return Columns(values, [len(frame.data) for frame in frames])
+
+
 GRAMMAR = Grammar(
     "Kraken",
     {
@@ -216,6 +272,11 @@ GRAMMAR = Grammar(
         CONTROL: nothing,
         SESSION: nothing,
         GAP: nothing,
+    },
+    {
+        "trade": Bulk(_Trades, Trade, _trades_at_once),
+        "book": Bulk(_Updates, BookDelta, _updates_at_once),
+        "ticker": Bulk(_Tickers, Ticker, _tickers_at_once),
     },
 )
 

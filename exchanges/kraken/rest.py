@@ -3,16 +3,26 @@
 Pairs have other names here (`XXBTZUSD`, `XBTUSD`, `XBT/USD`) than on WebSocket v2 (`BTC/USD`), which are ours.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from exchanges.kraken import signing
 from exchanges.kraken.digits import number, seconds_ns
-from exchanges.port import Instruments, Request, Unparsable
+from exchanges.port import (
+    Answer,
+    Fee,
+    FeesPage,
+    Instruments,
+    KeyState,
+    Request,
+    TradesPage,
+    TradesRequest,
+    Unparsable,
+    Verdict,
+)
 from ssmd.errors import Permanent, SsmdError, Transient
 from ssmd.events import Side, Trade
 
@@ -32,38 +42,6 @@ class Listing(Request):
     series: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Signed(Request):
-    """A request that only a key can make: send it as it is, at once, and once."""
-
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes = b""
-
-
-@dataclass(frozen=True)
-class TradesRequest(Request):
-    """A page of an instrument's trades up to a time (ns)."""
-
-    symbol: str = ""
-    end_ns: int = 0
-
-
-class TradesPage(NamedTuple):
-    """Trades, oldest first, and the request for later ones; None: there are none in the asked time."""
-
-    trades: list[Trade]
-    next: TradesRequest | None
-
-
-class Fee(NamedTuple):
-    """From a turnover of the last 30 days on (in USD), what a trade costs as a fraction of its value."""
-
-    symbol: str
-    volume: str
-    maker: str
-    taker: str
-
-
 # ------------------------------------------------------------------------------------------------------ instruments
 
 
@@ -79,8 +57,8 @@ def instruments_page(request: Request, body: bytes) -> Instruments:
     for raw in _result(body, dict[str, msgspec.Raw]).values():
         pair = _decode(raw, _Pair)
         symbol = symbol_of(pair.wsname) if pair.wsname else ""
-        if symbol and pair.status not in NOT_TRADED and (not wanted or symbol.rpartition("/")[2] in wanted):
-            symbols.append(symbol)
+        if symbol and (not wanted or symbol.rpartition("/")[2] in wanted):
+            symbols += [symbol] if pair.status not in NOT_TRADED else []
             records.append(_decode(raw, dict[str, object]))
     return Instruments(symbols, records, None)
 
@@ -104,7 +82,7 @@ def trades(symbol: str, start_ns: int, end_ns: int) -> TradesRequest:
     `since` is exclusive. Times in the answer are rounded to some 100 ns, the ids of trades are exact and have no holes.
     """
     query = {"pair": pair_of(symbol), "since": str(max(0, start_ns - 1)), "count": str(TRADES_PER_PAGE_MAX)}
-    return TradesRequest("GET", "/0/public/Trades", query, symbol=symbol, end_ns=end_ns)
+    return TradesRequest("GET", "/0/public/Trades", query, symbol=symbol, start_ns=start_ns, end_ns=end_ns)
 
 
 def trades_page(request: TradesRequest, body: bytes) -> TradesPage:
@@ -137,8 +115,8 @@ def fees() -> Request:
     return Request("GET", "/0/public/AssetPairs")
 
 
-def fees_page(request: Request, body: bytes) -> list[Fee]:
-    """Percent become fractions; a maker's may be negative."""
+def fees_page(request: Request, body: bytes) -> FeesPage:
+    """Percent become fractions; a maker's may be negative. One fee for each turnover at which it changes."""
     found = []
     for pair in _result(body, dict[str, _Fees]).values():
         if not pair.wsname:
@@ -147,41 +125,49 @@ def fees_page(request: Request, body: bytes) -> list[Fee]:
         maker = makers.get(Decimal(0), Decimal(0))
         for volume, percent in pair.fees:
             maker = makers.get(volume, maker)
-            found.append(Fee(symbol_of(pair.wsname), f"{volume:f}", f"{maker / 100:f}", f"{percent / 100:f}"))
-    return found
+            symbol, cost = symbol_of(pair.wsname), (f"{maker / 100:f}", f"{percent / 100:f}")
+            found.append(Fee(symbol, *cost, volume=f"{volume:f}"))
+    return FeesPage(found, None)
 
 
 # --------------------------------------------------------------------------------------------------------------- key
 
 
-def key_check(key: signing.Key, now_ns: int) -> Signed:
+def key_check() -> Request:
     """Shows whether the venue knows the key; needs the right "Query funds"."""
-    return Signed("POST", BALANCE, headers=key.headers("POST", BALANCE, now_ns), body=signing.body(now_ns))
+    return Request("POST", BALANCE, signed=True)
 
 
-def key_verdict(status: int, body: bytes) -> str | None:
-    """What is wrong with the key, in one sentence; None if it is good. Raises Transient if the answer does not say."""
+def key_verdict(answer: Answer, sent_ns: int) -> Verdict:
+    """A key that has expired is answered like one that never was."""
+    status, body = answer.status, answer.body
     try:
         errors = _errors(body)
     except Unparsable:
-        raise refusal(status, body) from None
+        return Verdict.of(refusal(status, body))
     if status == 200 and not errors:
-        return None
+        return Verdict("accepted", "Kraken knows the key")
     said = f"Kraken says {', '.join(errors) or f'HTTP {status}'}"
-    for start, meaning in _KEY_ERRORS.items():
+    for start, (state, meaning) in _KEY_ERRORS.items():
         if any(error.startswith(start) for error in errors):
-            return f"{said}: {meaning}"
-    raise refusal(status, body)
+            return Verdict(state, f"{said}: {meaning}")
+    return Verdict.of(refusal(status, body))
 
 
-_KEY_ERRORS = {
-    "EAPI:Invalid key": "there is no such key (any more), or it is one of Kraken Futures: make a new one",
-    "EAPI:Invalid signature": "the private key does not belong to this key: copy both again",
-    "EAPI:Invalid nonce": "this machine's clock is behind, or another program uses the key with higher nonces: "
-    "set the clock right and give each program a key of its own",
-    "EGeneral:Permission denied": "the key lacks a right: give it `Query funds`",
-    "EAuth:Account": "the account is not active: see your Kraken account",
-    "EGeneral:Temporary lockout": "too many wrong requests were made with it: wait a quarter of an hour",
+_KEY_ERRORS: dict[str, tuple[KeyState, str]] = {
+    "EAPI:Invalid key": (
+        "wrong",
+        "there is no such key (any more; it may have expired), or it is one of Kraken Futures: make a new one",
+    ),
+    "EAPI:Invalid signature": ("wrong", "the private key does not belong to this key: copy both again"),
+    "EAPI:Invalid nonce": (
+        "clock",
+        "this machine's clock is behind, or another program uses the key with higher nonces: "
+        "set the clock right and give each program a key of its own",
+    ),
+    "EGeneral:Permission denied": ("under-privileged", "the key lacks a right: give it `Query funds`"),
+    "EAuth:Account": ("wrong", "the account is not active: see your Kraken account"),
+    "EGeneral:Temporary lockout": ("down", "too many wrong requests were made with it: wait a quarter of an hour"),
 }
 
 _PASSING = (

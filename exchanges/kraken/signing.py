@@ -4,7 +4,9 @@ import base64
 import binascii
 import hashlib
 import hmac
+from dataclasses import replace
 
+from exchanges.port import Request
 from ssmd.errors import Permanent
 
 KEY_HEADER = "API-Key"
@@ -24,6 +26,10 @@ class Key:
     def headers(self, method: str, path: str, now_ns: int) -> dict[str, str]:
         """Headers for one attempt at `path`, whose body is that of `body` and nothing else."""
         return {KEY_HEADER: self.id, SIGNATURE_HEADER: signature(self._secret, path, nonce(now_ns), body(now_ns))}
+
+    def signed(self, request: Request, now_ns: int) -> Request:
+        """Of a request without parameters: the nonce is all of its form."""
+        return replace(request, headers=self.headers(request.method, request.path, now_ns), body=body(now_ns))
 
     def __repr__(self) -> str:
         return f"Key(id={self.id!r})"

@@ -3,14 +3,30 @@
 from collections.abc import Sequence
 
 from exchanges.kraken.events import Grammar
-from exchanges.kraken_futures import events, rest, signing
+from exchanges.kraken_futures import events, listing, rest, signing
 from exchanges.kraken_futures.adapter import KrakenFuturesAdapter
-from exchanges.port import Instruments, Request, Simulation, Simulator, Subscription, Venue
+from exchanges.port import (
+    Answer,
+    FeesPage,
+    Instruments,
+    Listing,
+    Request,
+    Simulation,
+    Simulator,
+    Subscription,
+    TradesPage,
+    TradesRequest,
+    Unparsable,
+    Venue,
+    Verdict,
+)
 from ssmd.errors import SsmdError
 
 
 class KrakenFutures:
     """The venue as the services see it."""
+
+    listing: Listing = listing
 
     def adapter(self, subscription: Subscription) -> KrakenFuturesAdapter:
         return KrakenFuturesAdapter(subscription)
@@ -26,6 +42,25 @@ class KrakenFutures:
 
     def instruments_page(self, request: Request, body: bytes) -> Instruments:
         return rest.instruments_page(request, body)
+
+    def trades(self, symbol: str, start_ns: int, end_ns: int) -> TradesRequest | None:
+        return rest.trades(symbol, start_ns, end_ns) if symbol else None
+
+    def trades_page(self, request: TradesRequest, body: bytes) -> TradesPage:
+        return rest.trades_page(request, body)
+
+    def fees(self, symbols: Sequence[str]) -> list[Request]:
+        """There is no schedule to be trusted: /feeschedules is deprecated, and was reported wrong in June 2026."""
+        return []
+
+    def fees_page(self, request: Request, body: bytes) -> FeesPage:
+        raise Unparsable("Kraken Futures tells of no fees")
+
+    def key_check(self) -> Request:
+        return rest.key_check()
+
+    def key_verdict(self, answer: Answer, sent_ns: int, key_id: str = "") -> Verdict:
+        return rest.key_verdict(answer, sent_ns)
 
     def schedule(self) -> None:
         """It never closes; maintenance has no fixed window."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from exchanges.kraken.asking import SUBSCRIBE, UNSUBSCRIBE, Asking, given_up
+from exchanges.kraken.asking import SUBSCRIBE, UNSUBSCRIBE, Asking, given_up, with_more
 from exchanges.kraken.resync import Resyncs
 from exchanges.kraken_futures.messages import (
     DONE,
@@ -80,6 +80,7 @@ class KrakenFuturesAdapter:
         self._places: dict[tuple[str, str], _Place] = {}
         self._warned: set[tuple[str, str]] = set()  # since the last tick: a venue that goes mad would fill the log
         self._untold: list[Notice] = []
+        self._probing = False  # heartbeats were asked for once more because a feed is silent
 
     # ----------------------------------------------------------------------------------------------- each frame
 
@@ -139,7 +140,7 @@ class KrakenFuturesAdapter:
         feed = FEEDS[kind]
         watched = feed in self._feeds and self._feeds[feed].numbered and product in self._symbols[feed]
         if kind == "book_snapshot":
-            return _with(Received(kind, product), [], self._begun(frame, ts_recv) if watched else [])
+            return with_more(Received(kind, product), [], self._begun(frame, ts_recv) if watched else [])
         if kind == "trade_snapshot":
             if watched:
                 last = max((trade.seq for trade in frame.trades), default=0)
@@ -147,7 +148,7 @@ class KrakenFuturesAdapter:
             return Received(kind, product)
         place = self._places.get((kind, product))
         if place is not None and watched:
-            return _with(place.route, *self._unexpected(frame, place, ts_recv))
+            return with_more(place.route, *self._unexpected(frame, place, ts_recv))
         if watched and kind == "trade":
             return self._watch("trade", product, frame.seq, ts_recv).route
         if watched:
@@ -219,6 +220,9 @@ class KrakenFuturesAdapter:
         notices: list[Notice] = []
         said = answer.message[:200] or "no reason given"
         if event in DONE:
+            if answer.feed == HEARTBEAT and self._probing:  # of no feed in particular; there is nothing else to ask
+                self._probing = False
+                notices.append(Notice("explained", channels=tuple(FEEDS)))
             for product in answer.product_ids or [""]:
                 asked = self._asking.find(DONE[event], answer.feed, product)
                 if asked is not None:
@@ -229,7 +233,7 @@ class KrakenFuturesAdapter:
             notices = self._wrong(said)
         elif event == "alert":
             notices = [Notice("warning", evidence=f"the venue warns: {said}")]
-        return _with(_CONTROL, [], notices)
+        return with_more(_CONTROL, [], notices)
 
     def _failed(self, method: str, answer: Answer, said: str) -> list[Notice]:
         notices = []
@@ -251,6 +255,10 @@ class KrakenFuturesAdapter:
 
     # -------------------------------------------------------------------------------------------------- commands
 
+    @property
+    def brings_all(self) -> bool:
+        return False
+
     def opened(self) -> Sequence[bytes]:
         owed = self._asking.ask(SUBSCRIBE, HEARTBEAT, [])
         for feed, symbols in self._symbols.items():
@@ -258,29 +266,20 @@ class KrakenFuturesAdapter:
         return owed
 
     def subscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
-        wanted = list(dict.fromkeys(symbols))
-        owed: list[bytes] = []
-        for feed, have in self._symbols.items():
-            new = [s for s in wanted if s not in have]
-            have.update(dict.fromkeys(new))
-            owed += self._asking.ask(SUBSCRIBE, feed, new) if new else []
-        return owed
+        return self._asking.add(self._symbols, symbols)
 
     def unsubscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
         unwanted = list(dict.fromkeys(symbols))
-        owed: list[bytes] = []
-        for feed, have in self._symbols.items():
-            gone = [s for s in unwanted if s in have]
-            for symbol in gone:
-                del have[symbol]
-                self._places.pop((feed, symbol), None)
-            owed += self._asking.ask(UNSUBSCRIBE, feed, gone) if gone else []
+        owed = self._asking.drop(self._symbols, unwanted)
         for symbol in unwanted:
+            for feed in self._symbols:
+                self._places.pop((feed, symbol), None)
             self._untold += self._resyncs.forget(symbol)
         return owed
 
     def probe(self) -> Sequence[bytes]:
         """There is no JSON ping, and no book can be had without leaving it: heartbeats once more are answered, too."""
+        self._probing = True
         return [_write(SUBSCRIBE, HEARTBEAT, (), 0)]
 
     def tick(self, now_ns: int) -> Received | None:
@@ -296,9 +295,3 @@ class KrakenFuturesAdapter:
 
 def _write(method: str, feed: str, symbols: Sequence[str], number: int) -> bytes:
     return _encode(Command(method, feed, list(symbols) or None))
-
-
-def _with(route: Received, owed: Sequence[bytes], notices: Sequence[Notice]) -> Received:
-    if not owed and not notices:
-        return route
-    return route._replace(owed=(*route.owed, *owed), notices=(*route.notices, *notices))

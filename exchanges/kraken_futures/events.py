@@ -6,12 +6,14 @@ a gap is filled from REST, which has them in full.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from exchanges.at_once import digits, digits_if_any, ns
 from exchanges.kraken.digits import ABSENT, known, number
 from exchanges.kraken.events import BookLevel, Grammar, best_first, nothing
+from exchanges.port import Bulk, Columns
 from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Side, Ticker, Trade
 from ssmd.frames import CONTROL, GAP, SESSION
 
@@ -97,6 +99,44 @@ def _ticker(wire: bytes) -> Sequence[Event]:
     )
 
 
+def _trades_at_once(trades: Sequence[_Trade]) -> Columns:
+    values: dict[str, Sequence[Any]] = {
+        "symbol": [t.product_id for t in trades],
+        "ts_event": ns(t.time for t in trades),
+        "price": digits((t.price for t in trades), number),
+        "size": digits((t.qty for t in trades), number),
+        "side": [t.side for t in trades],
+        "trade_id": [t.uid for t in trades],
+    }
+    return Columns(values)
+
+
+def _deltas_at_once(deltas: Sequence[_Delta]) -> Columns:
+    values: dict[str, Sequence[Any]] = {
+        "symbol": [d.product_id for d in deltas],
+        "ts_event": ns(d.timestamp for d in deltas),
+        "side": [_BOOK_SIDES[d.side] for d in deltas],
+        "price": digits((d.price for d in deltas), number),
+        "size": digits((d.qty for d in deltas), number),
+    }
+    return Columns(values)
+
+
+def _tickers_at_once(tickers: Sequence[_Ticker]) -> Columns:
+    values: dict[str, Sequence[Any]] = {
+        "symbol": [t.product_id for t in tickers],
+        "ts_event": ns(t.time for t in tickers),
+        "last": digits_if_any((t.last for t in tickers), number),
+        "bid": digits_if_any((t.bid for t in tickers), number),
+        "bid_size": digits_if_any((t.bid_size for t in tickers), number),
+        "ask": digits_if_any((t.ask for t in tickers), number),
+        "ask_size": digits_if_any((t.ask_size for t in tickers), number),
+        "volume": digits_if_any((t.volume for t in tickers), number),
+        "open_interest": digits_if_any((t.open_interest for t in tickers), number),
+    }
+    return Columns(values)
+
+
 def ms_ns(milliseconds: int) -> int:
     return milliseconds * 1_000_000
 
@@ -113,6 +153,11 @@ GRAMMAR = Grammar(
         CONTROL: nothing,
         SESSION: nothing,
         GAP: nothing,
+    },
+    {
+        "trade": Bulk(_Trade, Trade, _trades_at_once),
+        "book": Bulk(_Delta, BookDelta, _deltas_at_once),
+        **dict.fromkeys(("ticker", "ticker_lite"), Bulk(_Ticker, Ticker, _tickers_at_once)),
     },
 )
 

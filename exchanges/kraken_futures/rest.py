@@ -6,10 +6,8 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from exchanges.kraken.rest import Signed, TradesPage, TradesRequest
 from exchanges.kraken_futures.events import ms_ns
-from exchanges.kraken_futures.signing import Key
-from exchanges.port import Instruments, Request, Unparsable
+from exchanges.port import Answer, Instruments, KeyState, Request, TradesPage, TradesRequest, Unparsable, Verdict
 from ssmd.errors import Permanent, SsmdError, Transient
 from ssmd.events import Side, Trade
 
@@ -32,13 +30,13 @@ def instruments(series: Sequence[str]) -> list[Request]:
 
 
 def instruments_page(request: Request, body: bytes) -> Instruments:
-    """Those that can be traded. Ids keep their case: some are mixed."""
+    """Ids keep their case: some are mixed."""
     wanted = request.series if isinstance(request, Listing) else ()
     symbols, records = [], []
     for raw in _answer(body, _Instruments).instruments:
         instrument = _decode(raw, _Instrument)
-        if instrument.tradeable and (not wanted or instrument.symbol.partition("_")[0] in wanted):
-            symbols.append(instrument.symbol)
+        if not wanted or instrument.symbol.partition("_")[0] in wanted:
+            symbols += [instrument.symbol] if instrument.tradeable else []
             records.append(_decode(raw, dict[str, object]))
     return Instruments(symbols, records, None)
 
@@ -53,7 +51,8 @@ def trades(symbol: str, start_ns: int, end_ns: int) -> TradesRequest:
         "before": str(-(-end_ns // 1_000_000) + 1),  # whether the end is included is not documented
         "sort": "asc",
     }
-    return TradesRequest("GET", f"/api/history/v3/market/{symbol}/executions", query, symbol=symbol, end_ns=end_ns)
+    path = f"/api/history/v3/market/{symbol}/executions"
+    return TradesRequest("GET", path, query, symbol=symbol, start_ns=start_ns, end_ns=end_ns)
 
 
 def trades_page(request: TradesRequest, body: bytes) -> TradesPage:
@@ -63,7 +62,7 @@ def trades_page(request: TradesRequest, body: bytes) -> TradesPage:
     for element in page.elements:
         execution = element.event.execution
         ts_event = ms_ns(execution.timestamp or element.timestamp)
-        if ts_event <= request.end_ns:
+        if request.start_ns <= ts_event <= request.end_ns:
             side = _SIDES[execution.taker.direction]
             price, size = execution.price, execution.quantity
             found.append(Trade(request.symbol, ts_event, price, size, side, execution.uid))
@@ -75,39 +74,45 @@ def trades_page(request: TradesRequest, body: bytes) -> TradesPage:
 
 _SIDES: dict[str, Side] = {"Buy": "buy", "Sell": "sell"}
 
-# -------------------------------------------------------------------------------------------------------- fees, keys
+# -------------------------------------------------------------------------------------------------------------- keys
 
 
-def fees() -> None:
-    """There is no schedule to be trusted: /feeschedules is deprecated, and was reported wrong in June 2026."""
-
-
-def key_check(key: Key, now_ns: int) -> Signed:
+def key_check() -> Request:
     """Shows whether the venue knows the key; it needs read access."""
-    return Signed("GET", ACCOUNTS, headers=key.headers("GET", ACCOUNTS, now_ns))
+    return Request("GET", ACCOUNTS, signed=True)
 
 
-def key_verdict(status: int, body: bytes) -> str | None:
-    """What is wrong with the key, in one sentence; None if it is good. Raises Transient if the answer does not say."""
+def key_verdict(answer: Answer, sent_ns: int) -> Verdict:
+    """A key that may not read, or has been deleted, is answered like a wrong one."""
+    status, body = answer.status, answer.body
     try:
-        answer = _decode(body, _Result)
+        result = _decode(body, _Result)
     except Unparsable:
-        raise refusal(status, body) from None
-    if status == 200 and answer.result == "success":
-        return None
-    meaning = _KEY_ERRORS.get(answer.error)
-    if meaning is None:
-        raise refusal(status, body)
-    return f"Kraken Futures says {answer.error}: {meaning}"
+        return Verdict.of(refusal(status, body))
+    if status == 200 and result.result == "success":
+        return Verdict("accepted", "Kraken Futures knows the key")
+    if result.error not in _KEY_ERRORS:
+        return Verdict.of(refusal(status, body))
+    state, meaning = _KEY_ERRORS[result.error]
+    return Verdict(state, f"Kraken Futures says {result.error}: {meaning}")
 
 
-_KEY_ERRORS = {
-    "authenticationError": "the key or its secret is wrong, has been deleted or may not read, or it is a spot key: "
-    "make one on Kraken Futures with read access",
-    "accountInactive": "the account is not active: see your Kraken Futures account",
-    "nonceDuplicate": "another program uses the key at the same time: give each a key of its own",
-    "nonceBelowThreshold": "this machine's clock is behind, or another program uses the key with higher nonces: "
-    "set the clock right and give each program a key of its own",
+_KEY_ERRORS: dict[str, tuple[KeyState, str]] = {
+    "authenticationError": (
+        "wrong",
+        "the key or its secret is wrong, has been deleted or may not read, or it is a spot key: "
+        "make one on Kraken Futures with read access",
+    ),
+    "accountInactive": ("wrong", "the account is not active: see your Kraken Futures account"),
+    "nonceDuplicate": (
+        "clock",
+        "another program uses the key at the same time: give each a key of its own",
+    ),
+    "nonceBelowThreshold": (
+        "clock",
+        "this machine's clock is behind, or another program uses the key with higher nonces: "
+        "set the clock right and give each program a key of its own",
+    ),
 }
 _PASSING = frozenset({"apiLimitExceeded", "unavailable", "marketUnavailable", "Server Error"})
 

@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import hmac
+from dataclasses import replace
 
 from exchanges.kraken.signing import decoded
+from exchanges.port import Request
 
 KEY_HEADER = "APIKey"
 SIGNATURE_HEADER = "Authent"
@@ -30,6 +32,9 @@ class Key:
             NONCE_HEADER: nonce,
             SIGNATURE_HEADER: signature(self._secret, path, nonce),
         }
+
+    def signed(self, request: Request, now_ns: int) -> Request:
+        return replace(request, headers=self.headers(request.method, request.path, now_ns))
 
     def answer(self, challenge: str) -> str:
         """What a private WebSocket feed wants to see of the `message` that it challenged us with."""

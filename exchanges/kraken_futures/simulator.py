@@ -178,7 +178,7 @@ class KrakenFuturesSimulator:
             return Answer(429, b'{"result":"error","error":"apiLimitExceeded"}')
         return None
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int) -> Answer:
+    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int, body: bytes = b"") -> Answer:
         path, _, query = target.partition("?")
         try:
             q = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=100))

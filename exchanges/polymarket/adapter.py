@@ -218,6 +218,7 @@ class PolymarketAdapter:
         self._moved = False
         self._probed = 0  # how many times it was asked whether the silence is genuine
         self._stale: tuple[str, ...] = ()
+        self._asked_about = ""  # the token of the latest probe
         self._lookup_ns = 0  # of the newest one
         self._looking_up = ""  # the token whose answer is awaited
         self._ahead: dict[str, tuple[Item, int]] = {}  # token -> the book that REST has; when we must have it
@@ -382,6 +383,9 @@ class PolymarketAdapter:
             return
         if book.known:
             self._last_look(book, item, notices)
+        if item.asset_id == self._asked_about:
+            self._asked_about = ""
+            notices.append(Notice("explained", channels=tuple(sorted(KINDS))))
         if item.market and not book.market:
             book.market = item.market
             self._markets.setdefault(item.market, []).append(book)
@@ -558,6 +562,11 @@ class PolymarketAdapter:
 
     # -------------------------------------------------------------------------------------------------- commands
 
+    @property
+    def brings_all(self) -> bool:
+        """New markets are told on every connection, of which nothing else is known then."""
+        return False
+
     def opened(self) -> Sequence[bytes]:
         return self.subscribe(self._subscription.symbols)
 
@@ -590,6 +599,7 @@ class PolymarketAdapter:
             return []
         self._books[token] = self._books.pop(token)
         self._waiting[token] = _Wait(AGAIN_BOOK_NS)
+        self._asked_about = token
         return self._anew([token])
 
     def _anew(self, tokens: Sequence[str]) -> list[bytes]:

@@ -8,11 +8,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any, Literal
 
 import msgspec
 
-from exchanges.polymarket.messages import KINDS, Item, OldChange, Price
-from exchanges.port import Unparsable
+from exchanges.polymarket.messages import KINDS, Change, Item, OldChange, Price
+from exchanges.port import Bulk, Columns, Unparsable
 from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Level, Side, Status, Ticker, Trade
 from ssmd.frames import CONTROL, GAP, SESSION
 
@@ -39,6 +40,9 @@ class Grammar:
             raise Unparsable(f"{channel} is not as Polymarket writes it: {e}") from e
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise Unparsable(f"{channel} is not JSON: {e}") from e
+
+    def bulk(self, channel: str) -> Bulk | None:
+        return _BULKS.get(channel)
 
 
 def _events(item: Item, raw: bytes | msgspec.Raw) -> Iterator[Event]:
@@ -143,3 +147,64 @@ def _levels(levels: list[Price] | None) -> list[Level]:
 
 def _price(level: Level) -> Decimal:
     return Decimal(level[0])
+
+
+# --------------------------------------------------------------------------------------- many at once, none an array
+
+
+class _Changes(Item, kw_only=True):
+    event_type: Literal["price_change"]
+    price_changes: list[Change]
+    changes: None = None
+
+
+class _Fill(Item, kw_only=True):
+    event_type: Literal["last_trade_price"]
+
+
+class _Best(Item, kw_only=True):
+    event_type: Literal["best_bid_ask"]
+
+
+def _changes_at_once(items: Sequence[_Changes]) -> Columns:
+    changes = [change for item in items for change in item.price_changes]
+    sides = {side: _BOOK_SIDES.get(side) for side in {change.side for change in changes}}
+    if None in sides.values() or not all(change.asset_id for change in changes):
+        raise Unparsable("a change without a token or a side")
+    values: dict[str, Sequence[Any]] = {
+        "symbol": [change.asset_id for change in changes],
+        "ts_event": [time for item in items for time in [_time_ns(item)] * len(item.price_changes)],
+        "side": [sides[change.side] for change in changes],
+        "price": [change.price for change in changes],
+        "size": [change.size for change in changes],
+    }
+    return Columns(values, [len(item.price_changes) for item in items])
+
+
+def _fills_at_once(items: Sequence[_Fill]) -> Columns:
+    values: dict[str, Sequence[Any]] = {
+        "symbol": [_token(item) for item in items],
+        "ts_event": [_time_ns(item) for item in items],
+        "price": [item.price for item in items],
+        "size": [item.size for item in items],
+        "side": [_SIDES.get(item.side) for item in items],
+        "trade_id": [item.transaction_hash or None for item in items],
+    }
+    return Columns(values)
+
+
+def _best_at_once(items: Sequence[_Best]) -> Columns:
+    values: dict[str, Sequence[Any]] = {
+        "symbol": [_token(item) for item in items],
+        "ts_event": [_time_ns(item) for item in items],
+        "bid": [_quote(item.best_bid, "0") for item in items],
+        "ask": [_quote(item.best_ask, "1") for item in items],
+    }
+    return Columns(values)
+
+
+_BULKS = {
+    "price_change": Bulk(_Changes, BookDelta, _changes_at_once),
+    "last_trade_price": Bulk(_Fill, Trade, _fills_at_once),
+    "best_bid_ask": Bulk(_Best, Ticker, _best_at_once),
+}

@@ -3,11 +3,21 @@ trades. None needs a key; one request shows whether a key is good."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from exchanges.port import Instruments, Key, Request, Unparsable
+from exchanges.port import (
+    Answer,
+    Fee,
+    FeesPage,
+    Instruments,
+    Request,
+    TradesPage,
+    TradesRequest,
+    Unparsable,
+    Verdict,
+)
 from ssmd.errors import Permanent, SsmdError, Transient
 from ssmd.events import Side, Trade
 
@@ -19,22 +29,7 @@ MARKETS_PER_PAGE_MAX = 100
 TRADES_PER_PAGE_MAX = 500  # of 10,000 as documented now; earlier editions and some servers stop at 500
 OFFSET_MAX = 10_000
 SECOND_NS = 1_000_000_000
-
-
-class TradesPage(NamedTuple):
-    """One page of trades, newest first, and the request for the next page."""
-
-    trades: list[Trade]
-    next: Request | None
-
-
-class Fee(NamedTuple):
-    """What a taker pays in one market: shares x rate x (p (1 - p)) ^ exponent, down to 5 decimals; makers nothing."""
-
-    symbols: tuple[str, ...]
-    rate: str
-    exponent: str
-
+SKEW_SECONDS_MAX = 30
 
 # ---------------------------------------------------------------------------------------------------- instruments
 
@@ -61,27 +56,38 @@ def instruments_page(request: Request, body: bytes) -> Instruments:
 # --------------------------------------------------------------------------------------------------------- trades
 
 
-def trades(symbol: str, start_ns: int, end_ns: int) -> Request:
-    """Takers' fills of a market (condition id, not token) between two times. The end is asked a second later."""
+def trades(symbol: str, start_ns: int, end_ns: int) -> TradesRequest:
+    """Takers' fills of a token between two times. They are kept by market: the first page finds the token's."""
+    query = {"limit": "1", "clob_token_ids": symbol}
+    return TradesRequest("GET", "/markets/keyset", query, host=GAMMA, symbol=symbol, start_ns=start_ns, end_ns=end_ns)
+
+
+def market_trades(condition: str, bounds: TradesRequest) -> TradesRequest:
+    """The newest fills of a market (condition id). The end is asked a second later."""
     query = {
-        "market": symbol,
+        "market": condition,
         "limit": str(TRADES_PER_PAGE_MAX),
         "offset": "0",
         "takerOnly": "true",
-        "start": str(start_ns // SECOND_NS),
-        "end": str(end_ns // SECOND_NS + 1),
+        "start": str(bounds.start_ns // SECOND_NS),
+        "end": str(bounds.end_ns // SECOND_NS + 1),
     }
-    return Request("GET", "/trades", query, host=DATA)
+    return replace(bounds, path="/trades", query=query, host=DATA)
 
 
-def trades_page(request: Request, body: bytes) -> TradesPage:
+def trades_page(request: TradesRequest, body: bytes) -> TradesPage:
     """Newest first. Where the offset may go no further, the window is cut at the oldest second seen.
 
     Times are whole seconds, of settlement. A transaction holds several fills and has no number for them: what
     follows the second cut may come twice, as it may on a page's edge.
     """
+    if request.path != "/trades":
+        markets = [_convert(raw, _Market) for raw in _decode(body, _Markets).markets]
+        conditions = [m.conditionId for m in markets if request.symbol in _texts(m.clobTokenIds)]
+        return TradesPage([], market_trades(conditions[0], request) if conditions and conditions[0] else None)
     rows = _decode(body, list[_Fill])
-    found = [row.trade() for row in rows]
+    first, last = request.start_ns // SECOND_NS, request.end_ns // SECOND_NS + 1
+    found = [row.trade() for row in rows if row.asset == request.symbol and first <= row.timestamp <= last]
     query = request.query
     offset, limit = int(query["offset"]), int(query["limit"])
     if len(rows) < limit:
@@ -102,41 +108,52 @@ def fees() -> Request:
     return instruments(())[0]
 
 
-def fees_page(request: Request, body: bytes) -> tuple[list[Fee], Request | None]:
+def fees_page(request: Request, body: bytes) -> FeesPage:
+    """A taker pays shares x rate x (p (1 - p)) ^ exponent, down to 5 decimals; makers nothing."""
     page = _decode(body, _Markets)
     found = []
     for raw in page.markets:
         market = _convert(raw, _Market)
-        schedule = market.feeSchedule
-        if market.feesEnabled and schedule is not None:
-            found.append(Fee(tuple(_texts(market.clobTokenIds)), str(schedule.rate), str(schedule.exponent)))
-        else:
-            found.append(Fee(tuple(_texts(market.clobTokenIds)), "0", "1"))
-    return found, instruments_page(request, body).next
+        schedule = market.feeSchedule if market.feesEnabled else None
+        rate, exponent = ("0", "1") if schedule is None else (str(schedule.rate), str(schedule.exponent))
+        found += [Fee(s, "0", rate, "p(1-p)", detail={"exponent": exponent}) for s in _texts(market.clobTokenIds)]
+    return FeesPage(found, instruments_page(request, body).next)
 
 
 # ----------------------------------------------------------------------------------------------------- key, errors
 
 
-def key_check(key: Key, now_ns: int) -> tuple[Request, dict[str, str]]:
-    """The request and its headers. A good key was seen refused now and then: ask twice more before it is given up."""
-    request = Request("GET", "/auth/api-keys")
-    return request, key.headers(request.method, request.path, now_ns)
+def key_check() -> Request:
+    """A good key was seen refused now and then: ask twice more before it is given up."""
+    return Request("GET", "/auth/api-keys", signed=True)
 
 
-def key_verdict(status: int, body: bytes) -> str | None:
-    """What is wrong with the key; None if it is good. Wrong, expired and revoked are answered alike."""
+def key_verdict(answer: Answer, sent_ns: int) -> Verdict:
+    """Wrong, expired and revoked are answered alike; a clock that is off by more than half a minute, too."""
+    status, body = answer.status, answer.body
     if status == 200:
-        keys = _decode(body, _ApiKeys).apiKeys
-        return None if keys else "Polymarket knows the wallet, but no key of it: make one anew"
+        try:
+            known = _decode(body, _ApiKeys).apiKeys
+        except Unparsable as e:
+            return Verdict("down", str(e))
+        if known:
+            return Verdict("accepted", "Polymarket knows the key")
+        return Verdict("wrong", "Polymarket knows the wallet, but no key of it: make one anew")
     if status == 401:
-        return (
-            f"Polymarket answered HTTP 401 ({_said(body)}): the key is wrong, revoked or expired, its address or "
-            "passphrase is another key's, or this machine's clock is off by more than half a minute"
+        said = f"Polymarket answered HTTP 401 ({_said(body)})"
+        venue_ns = answer.told_ns()
+        ahead = 0.0 if venue_ns is None else (sent_ns - venue_ns) / SECOND_NS
+        if abs(ahead) > SKEW_SECONDS_MAX:
+            return Verdict("clock", f"{said}: this machine's clock is off by {ahead:+.0f} s, set it right")
+        return Verdict(
+            "wrong",
+            f"{said}: the key is wrong, revoked or expired, its address or passphrase is another key's, or this "
+            "machine's clock is off by more than half a minute",
         )
     if status == 403:
-        return f"Polymarket answered HTTP 403 ({_said(body)}): the account or the place may not do this"
-    return str(refusal(status, body))
+        said = f"Polymarket answered HTTP 403 ({_said(body)}): the account or the place may not do this"
+        return Verdict("under-privileged", said)
+    return Verdict.of(refusal(status, body))
 
 
 def refusal(status: int, body: bytes) -> SsmdError:
@@ -163,6 +180,7 @@ class _Schedule(msgspec.Struct):
 class _Market(msgspec.Struct):
     """Of Gamma's; lists may be JSON in a text."""
 
+    conditionId: str = ""
     clobTokenIds: str | list[str] | None = None
     enableOrderBook: bool | None = None
     acceptingOrders: bool | None = None

@@ -4,9 +4,11 @@ import base64
 import binascii
 import hashlib
 import hmac
+from dataclasses import replace
 
 import msgspec
 
+from exchanges.port import Request
 from ssmd.errors import Permanent
 
 HEADERS = ("POLY_ADDRESS", "POLY_SIGNATURE", "POLY_TIMESTAMP", "POLY_API_KEY", "POLY_PASSPHRASE")
@@ -46,6 +48,9 @@ class Key:
         timestamp = str(now_ns // 1_000_000_000)
         signed = signature(self._secret, timestamp, method, path)
         return dict(zip(HEADERS, (self._address, signed, timestamp, self.id, self._passphrase), strict=True))
+
+    def signed(self, request: Request, now_ns: int) -> Request:
+        return replace(request, headers=self.headers(request.method, request.path, now_ns))
 
     def __repr__(self) -> str:
         return f"Key(id={self.id!r})"

@@ -156,7 +156,7 @@ class PolymarketSimulator:
         expected = self._key.headers(method, path, int(given["POLY_TIMESTAMP"]) * SECOND_NS) if fresh else {}
         return None if fresh and given == expected else _error(401, "Unauthorized/Invalid api key")
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int) -> Answer:
+    def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int, body: bytes = b"") -> Answer:
         path, _, query = target.partition("?")
         if method != "GET":
             return _error(405, "method not allowed")
@@ -204,11 +204,14 @@ class PolymarketSimulator:
         """Pages by `after_cursor`; a `cursor` is ignored, which brings the first page again."""
         limit = min(int(query.get("limit", "20")), PAGE_MAX)
         after = int(query.get("after_cursor") or "0")
+        token = self.exchange.tokens.get(query.get("clob_token_ids", ""))
         found = sorted(
             (
                 m
                 for m in self.exchange.markets.values()
-                if m.number > after and query.get("closed", str(m.closed).lower()) == str(m.closed).lower()
+                if m.number > after
+                and query.get("closed", str(m.closed).lower()) == str(m.closed).lower()
+                and ("clob_token_ids" not in query or (token is not None and m.condition == token.market))
             ),
             key=lambda m: m.number,
         )

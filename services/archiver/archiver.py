@@ -93,6 +93,7 @@ class Archiver:
             await self._ensure_stream()
             await self._nats.subscribe(f"{subjects.archived(self._env, self._feed)}.get", cb=self._on_archived_get)
             await self._nats.subscribe(subjects.seal(self._env, self._feed), cb=self._on_seal)
+            await self._nats.subscribe(subjects.finish(self._env, self._feed), cb=self._on_finish)
             await self._open_consumer()
             self._ready = True
             await self._work(stop)
@@ -398,6 +399,20 @@ class Archiver:
                 answer: dict[str, object] = {"error": f"{self._feed} has no frames of {date}"}
             else:
                 answer = {"ok": True, "revision": manifest.revision, "frames": manifest.frames}
+        except (msgspec.DecodeError, NatsError, APIError, TimeoutError) as e:
+            answer = {"error": f"{type(e).__name__}: {e}"}
+        except durable.DiskFailed as e:
+            answer = {"error": str(e)}
+            self._fail(e)
+        await msg.respond(msgspec.json.encode(answer))
+
+    async def _on_finish(self, msg: Msg) -> None:
+        """Let readers have a day's frames now: first everything the stream holds, then its parts become segments."""
+        try:
+            date = msgspec.json.decode(msg.data, type=SealRequest).date
+            await self._catch_up()
+            await self._commit(finish=lambda: self._store.of_day(date))
+            answer: dict[str, object] = {"ok": True}
         except (msgspec.DecodeError, NatsError, APIError, TimeoutError) as e:
             answer = {"error": f"{type(e).__name__}: {e}"}
         except durable.DiskFailed as e:

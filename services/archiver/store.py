@@ -21,7 +21,7 @@ from isal import igzip
 
 from services.archiver.ranges import Numbers
 from services.archiver.salvage import salvage
-from ssmd import __version__, archive, checked_json, durable, frames, subjects
+from ssmd import __version__, archive, checked_json, durable, frames, moved, subjects
 from ssmd.archive import Connection, ConnState, Cursor, DayState, Manifest, PartState, Ranges, Segment
 from ssmd.clock import DAY_NS, SECOND_NS, date_of
 from ssmd.errors import Permanent
@@ -215,7 +215,10 @@ class Store:
         except Permanent as e:
             return [str(e)]
         wrong = {}
+        away = moved.names(self._day_folder(date))
         for segment in manifest.segments:
+            if segment.name in away:
+                continue
             path = self._day_folder(date) / segment.name
             size = path.stat().st_size if path.exists() else None
             if size != segment.bytes:
@@ -243,6 +246,11 @@ class Store:
     def _count_again(self, date: str) -> None:
         """Which frames of a day are really here: forget those that are not, so that they are taken again."""
         day, folder = self.cursor.days[date], self._day_folder(date)
+        if moved.names(folder):
+            raise Permanent(
+                f"{folder} has damaged files, and others of that day have moved to object storage: "
+                f"`ssmd restore {self.cursor.feed} {date}` brings them back, then start again"
+            )
         paths = [folder / s.name for s in self._manifest(date).segments]
         paths += [folder / (p.state.name + ".part") for key, p in self._parts.items() if key[0] == date]
         here: dict[str, set[int]] = {conn: set() for conn in day.conns}

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import httpx
 
@@ -20,13 +20,14 @@ Answered = Callable[[Request, int, bytes], None]  # status 0: no answer
 class Asking:
     """Tells `answered` what became of each request, until `stop`."""
 
-    def __init__(self, rest: Callable[[Request], str], headers: dict[str, str], answered: Answered) -> None:
+    def __init__(
+        self, rest: Callable[[Request], str], client: Callable[[], Awaitable[httpx.AsyncClient]], answered: Answered
+    ) -> None:
         self._rest = rest
-        self._headers = headers
+        self._client = client
         self._answered = answered
         self._turn = asyncio.Semaphore(REQUESTS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._client: httpx.AsyncClient | None = None  # made for the first request: most venues need none
 
     @property
     def under_way(self) -> int:
@@ -49,10 +50,9 @@ class Asking:
 
     async def _try(self, request: Request) -> tuple[int, bytes, float]:
         """Status, body, and how many seconds the venue wants to be left alone for."""
-        if self._client is None:
-            self._client = httpx.AsyncClient(timeout=REQUEST_SECONDS, headers=self._headers)
+        client = await self._client()
         try:
-            answer = await self._client.request(request.method, self._rest(request) + request.target)
+            answer = await client.request(request.method, self._rest(request) + request.target, timeout=REQUEST_SECONDS)
         except httpx.HTTPError as e:
             return 0, f"{type(e).__name__}: {e}".encode(), 0.0
         after = answer.headers.get("Retry-After", "")
@@ -63,5 +63,3 @@ class Asking:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._client is not None:
-            await self._client.aclose()

@@ -1,17 +1,9 @@
-"""The connector process: keeps one connection to the venue, forever, and what it brings safe."""
+"""The connector process: keeps a feed's connections to its venue up, for ever, and what they bring safe."""
 
 import asyncio
 import contextlib
-import math
-import random
-import shutil
-import socket
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import httpx
 import msgspec
@@ -20,76 +12,31 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from exchanges.port import Key, Notice, Request, Subscription, Unparsable, Venue
-from services.connector.asking import Asking
+from exchanges.port import Key, Notice, Subscription, Unparsable, Venue
 from services.connector.capture import Capture, Connection
-from services.connector.link import Link, Refused, Target
+from services.connector.carrier import STOP_SECONDS, Carrier, Shared
+from services.connector.instruments import Instruments, Rest
+from services.connector.pace import Pace
 from services.connector.publisher import Publisher
-from services.connector.rhythm import Rhythm
-from ssmd import __version__, broker, config, durable, frames, subjects
+from services.connector.spread import Spread
+from ssmd import broker, config, durable, frames, subjects
+from ssmd.changes import Changes
 from ssmd.clock import SECOND_NS, Clock, RecordedClock
 from ssmd.errors import Permanent, Transient
-from ssmd.events import GapCause, Session
-from ssmd.journal import Journal, Recovery
+from ssmd.events import Gap, Session
+from ssmd.journal import Former, Journal, Recovery
 from ssmd.telemetry import Telemetry
 
 SYNC_SECONDS = 0.05  # a power cut takes at most so much
 ALIVE_SECONDS = 30
-CONNECT_SECONDS = 10.0
-BACKOFF_SECONDS = (0.1, 30.0)
-STEADY_SECONDS = 30.0  # a connection that lived so long resets the back-off
-LOOK_SECONDS = 0.5
-STALE_SECONDS = 10.0  # a venue that answers pings but no commands for so long: connect anew
 ASK_SECONDS = 10.0  # how often the archiver is asked what is safe
-STOP_SECONDS = 3.0  # for the closing handshake
 UNACKED_SECONDS = 3.0  # so long without an acknowledgement is a problem to show
-SETTLED_SECONDS = 8.0  # a second connection that owed and asked nothing for so long is whole; some ping every 10 s
-AGAIN_SECONDS = 30.0  # between two attempts at a second connection
 DRAIN_SECONDS = 5.0  # for JetStream's acknowledgements; what is left stays in the journal
-
-_HEADERS = {"User-Agent": f"ssmd/{__version__}"}
+CARRIED = "connections.json"  # beside the journal: what each connection carries, where there are several
+SYMBOLS_TOLD_MAX = 10
 
 Log = structlog.typing.FilteringBoundLogger
 Archived = dict[str, list[tuple[int, int]]]
-
-
-@dataclass
-class Line:
-    """A connection that is up: its numbering, its socket, its requests by REST."""
-
-    connection: Connection
-    link: Link
-    asking: Asking
-    restless: float  # loop time at which it last owed or asked something, or was not heard yet
-
-    def ask(self) -> None:
-        """Begin to perform what the adapter has asked for."""
-        asks = self.connection.asks
-        while asks:
-            self.asking.ask(asks.pop(0))
-
-    def settled(self, owed: Sequence[bytes], now: float) -> bool:
-        """Whether its subscriptions stand and its books are whole: the venue was heard, and nothing is left to do."""
-        if owed or self.asking.under_way or self.connection.last_venue_crc32 is None:
-            self.restless = now
-        return now - self.restless >= SETTLED_SECONDS
-
-
-@dataclass
-class Succession:
-    """A second connection, made ready before the first one's time is over."""
-
-    due: float  # loop time at which it is to be opened
-    connecting: asyncio.Task[Line | None] | None = None
-    heir: Line | None = None
-
-    @property
-    def begun(self) -> bool:
-        return self.connecting is not None or self.heir is not None
-
-    @property
-    def up(self) -> bool:
-        return self.heir is not None and not self.heir.link.ended.done()
 
 
 class Connector:
@@ -117,25 +64,22 @@ class Connector:
         self._clock = clock
         self._log = log
         self._journal = Journal(data / "journal" / feed.name)
+        self._journalling = environment.journalling
         self._archived: Archived = {}
         self._publisher: Publisher | None = None
-        self._link: Link | None = None
-        self._rest: httpx.AsyncClient | None = None
-        self._connection: Connection | None = None
-        self._succession = Succession(math.inf)
-        self._resume: tuple[str, int | None] | None = None
-        self._symbols: set[str] = set()
-        self._schedule: bytes | None = None
-        self._rhythm = Rhythm()
-        self._connected_ns = 0
-        self._cause: GapCause = "disconnect"  # why the connection that is, or was the last, ends
-        self._reconnects = 0
-        self._trouble = "not connected yet"
         self._attached = False
-        self._limits = environment.journalling
-        self._stopped: asyncio.Task[bool]
+        self._rest = Rest(self._endpoint.rest, self._simulated)
+        self._instruments = Instruments(self._plan.symbols, venue, self._rest, log, self._version.calendar)
+        self._channels = tuple(self._plan.channels or self._version.channels)
+        self._carried: dict[int, list[str]] | None = None  # as it is written down
+        self._writing = asyncio.Lock()
+        self._every: frozenset[str] = frozenset()
+        self._spread: Spread
+        self._carriers: dict[int, Carrier] = {}
+        self._tasks: dict[Carrier, asyncio.Task[None]] = {}
+        self._ended = asyncio.Event()  # one of them
         self._capture: Capture
-        self._key: Key | None
+        self._shared: Shared
 
     def _find_endpoint(self, addresses: config.Addresses) -> config.FeedAddress:
         name, plan = self._feed.name, self._plan
@@ -168,7 +112,7 @@ class Connector:
 
     async def run(self, stop: asyncio.Event, telemetry: Telemetry) -> None:
         """Capture until `stop` is set; then everything received is journalled, and published if NATS is there."""
-        self._key = self._load_key()
+        key = self._load_key()
         telemetry.problems, telemetry.waiting, telemetry.status = self._problems, self._waiting, self._status
         self._measure(telemetry)
         with durable.Lock(self._journal.folder, f"connector {self._feed.name}"):
@@ -182,15 +126,47 @@ class Connector:
             )
             if found.records:
                 self._publisher.catch_up()
-            self._capture = Capture(self._env, self._feed.name, self._journal, self._publisher.put, self._warn)
+            self._capture = Capture(self._env, self._feed.name, self._journal, self._publisher.put, self._warned)
+            self._prepare(key)
             await self._work(stop, found)
             await asyncio.to_thread(self._journal.syncs())
             self._journal.close()
 
+    def _prepare(self, key: Key | None) -> None:
+        limits = self._version.limits
+        self._carried = self._read_carried()
+        self._spread = Spread(limits.symbols_max(len(self._channels)), limits.connections, self._carried)
+        self._shared = Shared(
+            name=self._feed.name,
+            version=self._version,
+            channels=self._channels,
+            endpoint=self._endpoint,
+            simulated=self._simulated,
+            venue=self._venue,
+            key=key,
+            clock=self._clock,
+            log=self._log,
+            journal=self._journal,
+            journalling=self._journalling,
+            capture=self._capture,
+            rest=self._rest,
+            instruments=self._instruments,
+            pace=Pace(limits.connects_per_minute),
+            brings_all=self._brings_all(),
+            prepare=self._know_what_to_carry,
+            connected=self._connected,
+        )
+
+    def _brings_all(self) -> bool:
+        try:
+            return self._venue.adapter(Subscription(self._channels, ())).brings_all
+        except Permanent:  # it will be told when a connection is tried, for as long as it is not mended
+            return False
+
     async def _work(self, stop: asyncio.Event, found: Recovery) -> None:
         assert self._publisher is not None
-        stopped = self._stopped = asyncio.create_task(stop.wait())
-        capture = asyncio.create_task(self._keep_connected(stop, found))
+        stopped = asyncio.create_task(stop.wait())
+        capture = asyncio.create_task(self._keep_connected(stopped, found))
         background = [
             asyncio.create_task(self._sync()),
             asyncio.create_task(self._publish()),
@@ -212,383 +188,160 @@ class Connector:
             except TimeoutError:
                 self._log.warning("stopping with frames that NATS has not taken; they stay in the journal")
         finally:
-            for task in (stopped, capture, *background):
+            carriers = list(self._tasks.values())
+            for task in (stopped, capture, *background, *carriers):
                 task.cancel()
-            await asyncio.gather(stopped, capture, *background, return_exceptions=True)
-            if self._rest is not None:
-                await self._rest.aclose()
+            await asyncio.gather(stopped, capture, *background, *carriers, return_exceptions=True)
+            await self._rest.close()
 
-    # ------------------------------------------------------------------------------------------------ connecting
+    # ----------------------------------------------------------------------------------------------- connections
 
-    async def _keep_connected(self, stop: asyncio.Event, found: Recovery) -> None:
-        """One connection after the other, until told to stop."""
-        before, since = found.conn, found.heard or found.ts_recv
-        cause: GapCause = "restart"
-        if before is not None:
-            self._resume = (before, found.venue_crc32)
+    async def _keep_connected(self, stopped: asyncio.Task[bool], found: Recovery) -> None:
+        """All connections, until told to stop; an error of any is raised."""
         why = "the connector was not running"
         if found.cut_bytes:
             why += f"; a torn record of {found.cut_bytes} bytes was cut from the journal's end"
         self._capture.ledger.adopt(found.open_gaps.values())
-        unclosed = {c: n for c, n in found.last.items() if c not in found.closed}
-        while not stop.is_set():
-            connection = self._connection = self._begin()
+        unclosed = {conn: n for conn, n in found.last.items() if conn not in found.closed}
+        every = frozenset().union(*self._spread.places.values())
+        for number, symbols in sorted(self._spread.places.items()):
+            self._add_carrier(number).carry(symbols, every)
+        for number, carrier in self._carriers.items():
+            own = {conn: n for conn, n in unclosed.items() if number == 0 or frames.place(conn) == carrier.name}
+            if number == 0:  # and those of places that are no more
+                others = {c.name for c in self._carriers.values()} - {carrier.name}
+                own = {conn: n for conn, n in own.items() if frames.place(conn) not in others}
+            self._start(carrier, self._former(carrier, found), why, own)
+        stopped.add_done_callback(lambda _: self._ended.set())
+        while not stopped.done():
+            await self._ended.wait()
+            self._ended.clear()
+            for carrier, task in list(self._tasks.items()):
+                if task.done():
+                    task.result()
+                    del self._tasks[carrier]
+        for carrier in self._carriers.values():
+            carrier.stop.set()
+        await asyncio.gather(*self._tasks.values())
+
+    def _former(self, carrier: Carrier, found: Recovery) -> Former | None:
+        """What the last run left of this place. If the journal has no frame of the venue's any more, what is missing
+        begins before what it has, by the time it may take until a dead connection is seen."""
+        former = found.places.get(carrier.name) or (found.places.get("") if carrier.number == 0 else None)
+        if former is not None and not former.heard:
+            alone = len(self._carriers) == 1
+            former.heard = found.ts_recv if alone else former.first - int(self._version.silence_seconds * SECOND_NS)
+        return former
+
+    def _add_carrier(self, number: int) -> Carrier:
+        carrier = Carrier(number, self._shared, general=number == 0, places=lambda: len(self._carriers))
+        self._carriers[number] = carrier
+        return carrier
+
+    def _start(self, carrier: Carrier, former: Former | None, why: str, unclosed: dict[str, int]) -> None:
+        task = self._tasks[carrier] = asyncio.create_task(carrier.run(former, why, unclosed))
+        task.add_done_callback(lambda _: self._ended.set())
+
+    async def _know_what_to_carry(self) -> None:
+        """Before an attempt to connect: what is listed now is spread, and what each place carries written down."""
+        self.carry(await self._instruments.wanted())
+        await self._instruments.ask_schedule()
+        await self._write_carried()
+
+    def carry(self, wanted: frozenset[str]) -> None:
+        """Carry these instruments from now on. Which connection has which is decided here, and nowhere else."""
+        left = self._spread.left
+        for number, change in self._spread.follow(wanted).items():
+            if number not in self._spread.places:
+                self._retire(self._carriers.pop(number))
+            elif number not in self._carriers:
+                self._start(self._add_carrier(number), None, "", {})
+            if len(self._spread.places) > 1:
+                self._log.info("carrying", place=number, added=len(change.new), dropped=len(change.gone))
+        if wanted != self._every:
+            self._every = wanted
+            for number, carrier in self._carriers.items():
+                carrier.carry(self._spread.places[number], wanted)
+        if self._spread.left != left:
+            self._tell_left()
+
+    def _retire(self, carrier: Carrier) -> None:
+        """It has nothing to carry any more, so nothing of it is missing."""
+        if carrier.connection is not None:
             now = self._clock.now_ns()
-            for conn, last in unclosed.items():
-                closed = Session("close", self._feed.name, conn, frames=last, reason="the connector died")
-                self._capture.session(connection, closed, now)
-            unclosed = {}
-            if before is not None:
-                rows = self._capture.ledger.open(connection.conn, cause, since, f"after {before}: {why}")
-                self._capture.gaps(connection, rows, now)
-            await asyncio.to_thread(self._journal.syncs())  # a next start shall know of this connection
-            why = await self._live(connection, stop)
-            while (heir := self._succession.heir) is not None:
-                self._hand_over(connection, heir, why)
-                connection = heir.connection
-                why = await self._until_its_end(heir, stop)
-            now = self._clock.now_ns()
-            if self._cause == "disconnect" and (planned := self._planned()):
-                self._cause, why = "maintenance", f"{why}; planned: {planned}"
-            if not stop.is_set():
-                last = self._capture.last_ts_recv or self._connected_ns or now
-                cause = self._cause
-                self._capture.gaps(connection, self._capture.ledger.open(connection.conn, cause, last, why), now)
-                self._reconnects += 1
-            self._say(connection, "close", frames=connection.n + 1, reason=why)
-            before, since = connection.conn, self._capture.last_ts_recv or self._connected_ns or now
-            self._resume = (connection.conn, connection.last_venue_crc32)
+            self._capture.gaps(carrier.connection, self._capture.ledger.close_place(carrier.connection.conn, now), now)
+        carrier.stop.set()
 
-    def _begin(self) -> Connection:
-        """A new connection's numbering: from here on it is in force, long before its WebSocket is up."""
-        connection = Connection(frames.conn_id(self._feed.name, 0, time.time_ns(), random.getrandbits(16)), None)
-        self._say(
-            connection,
-            "open",
-            endpoint=self._endpoint.ws,
-            host=socket.gethostname(),
-            software=__version__,
-        )
-        return connection
+    def _connected(self, carrier: Carrier) -> None:
+        """A connection of this place is up, and all gaps of the place are over; what has no room is still missing."""
+        if carrier.number == 0:
+            self._tell_left()
 
-    async def _live(self, connection: Connection, stop: asyncio.Event) -> str:
-        """Connect, however long it takes, and stay until the connection ends; returns why it did."""
-        wait = BACKOFF_SECONDS[0]
-        while not stop.is_set():
-            if self._journal_full():
-                await self._wait_for_room(connection)
-                continue
-            self._cause = "disconnect"
-            try:
-                connecting = asyncio.ensure_future(self._connect(connection))
-                await self._either(connecting)
-                if not connecting.done():
-                    connecting.cancel()
-                    break
-                line = connecting.result()
-            except durable.DiskFailed:
-                raise  # of our own journal, in the read that opened the connection
-            except (
-                Transient,
-                Permanent,
-                Unparsable,
-                TimeoutError,
-                httpx.HTTPError,
-            ) as e:  # even a refused key may be mended
-                self._trouble = str(e) or type(e).__name__
-                level = self._log.error if isinstance(e, Refused) and e.status in {401, 403} else self._log.warning
-                level("not connected", reason=self._trouble)
-                await self._either(None, random.uniform(0, wait))  # noqa: S311  # full jitter, not a secret
-                wait = min(wait * 2, BACKOFF_SECONDS[1])
-                continue
-            return await self._until_its_end(line, stop)
-        return "stopped before it was connected"
+    def _tell_left(self) -> None:
+        connection, left = self._carriers[0].connection, self._spread.left
+        if connection is None or not connection.connected:
+            return
+        now, limits = self._clock.now_ns(), self._version.limits
+        ledger, symbols_max = self._capture.ledger, limits.symbols_max(len(self._channels))
+        evidence = f"more than {limits.connections} connections of {symbols_max} instruments can carry"
+        self._capture.gaps(connection, ledger.close_evident(connection.conn, evidence, now), now)
+        if left:
+            told = ", ".join(left[:SYMBOLS_TOLD_MAX])
+            self._log.error("instruments are not captured", reason=evidence, count=len(left), first=told)
+            self._capture.gaps(connection, ledger.open(connection.conn, "refused", now, evidence, left), now)
 
-    async def _until_its_end(self, line: Line, stop: asyncio.Event) -> str:
-        """Stay on a connection that is up; returns why it ended."""
-        reason = await self._stay(line, stop)
-        if stop.is_set() or not self._succession.up:
-            await self._end_succession()
-        await line.asking.stop()
-        self._link = None
-        line.connection.connected = False
-        self._trouble = reason
-        return "stopped" if stop.is_set() else reason
-
-    def _journal_full(self) -> bool:
-        """Whether capture must pause rather than fill the disk: what is on disk already is worth more."""
-        usage = shutil.disk_usage(self._journal.folder)
-        free_min = min(self._limits.free_bytes_min, usage.total // 20)
-        return self._journal.total_bytes >= self._limits.bytes_max or usage.free < free_min
-
-    async def _wait_for_room(self, connection: Connection) -> None:
-        """Capture is broken off until the archive has taken some of the journal, or the disk has space again."""
-        taken = self._journal.total_bytes
-        self._trouble = (
-            f"capture is paused: the journal takes {taken:,} bytes of {self._journal.folder}, free some space"
-        )
-        self._log.error(self._trouble)
-        while self._journal_full() and not self._stopped.done():
-            await self._either(None, 1.0)
-        self._trouble = "connecting again after the journal was full"
-
-    async def _connect(self, connection: Connection, *, second: bool = False) -> Line:
-        """Connect and subscribe. A second connection stands beside the first: nothing was missed until it is up."""
-        self._symbols = set(await self._list_instruments())
-        self._schedule = await self._ask_schedule()
-        channels = self._plan.channels or self._version.channels
-        names = tuple(sorted(self._symbols))
-        adapter = self._venue.adapter(
-            Subscription(tuple(channels), names, self._version.limits.symbols_per_subscription)
-        )
-        connection.adapter = adapter
-        line: Line
-
-        def on_open(link: Link) -> Sequence[bytes]:
-            nonlocal line
-            asking = Asking(self._service, _HEADERS, answered)
-            line = Line(connection, link, asking, asyncio.get_running_loop().time())
-            connection.connected = True
-            self._say_subscription(connection, link)
-            if not second:
-                self._link = link
-                now = self._connected_ns = self._clock.now_ns()
-                self._capture.gaps(connection, self._capture.ledger.close_all(now), now)
-            self._log.info("connected", conn=connection.conn, symbols=len(names))
-            return adapter.opened()
-
-        def on_frames(wires: Sequence[bytes], ts_recv: int) -> Sequence[bytes]:
-            owed = self._capture.receive(connection, wires, ts_recv)
-            line.ask()
-            return owed
-
-        def answered(request: Request, status: int, body: bytes) -> None:
-            try:
-                wire = request.answered(status, body)
-                line.link.send(self._capture.answer(connection, wire, self._clock.now_ns()))
-                line.ask()
-            except Exception as e:  # of ours, a full disk say: the process must end
-                line.link.fail(e)
-
-        target = self._target(connection, None if second else self._resume)
-        await Link.connect(target, self._clock, on_open, on_frames, CONNECT_SECONDS)
-        return line
-
-    def _target(self, connection: Connection, resume: tuple[str, int | None] | None) -> Target:
-        headers = dict(_HEADERS)
-        path = "/" + self._endpoint.ws.split("://", 1)[1].partition("/")[2]
-        if self._key is not None:
-            headers |= self._key.headers("GET", path, time.time_ns())
-        if self._simulated:  # lets a replay go on losslessly after a crash of ours
-            headers["Ssmd-Connection"] = connection.conn
-            if resume is not None:
-                conn, crc32 = resume
-                headers["Ssmd-Resume"] = f"{conn} {'none' if crc32 is None else f'{crc32:08x}'}"
-        return Target(self._endpoint.ws, headers, self._version.compression, self._version.limits.frame_bytes)
-
-    async def _stay(self, line: Line, stop: asyncio.Event) -> str:
-        """Until the connection ends, by either side, or falls silent."""
-        connection, link = line.connection, line.link
-        loop = asyncio.get_running_loop()
-        silence = self._version.silence_seconds
-        rhythm = self._rhythm
-        rhythm.connected(loop.time())
-        self._succession = Succession(loop.time() + (self._version.limits.connection_seconds or math.inf))
-        while not link.ended.done():
-            if stop.is_set():
-                link.close()
-                await asyncio.wait([link.ended], timeout=STOP_SECONDS)
-                link.abort()
-                await link.ended
-                break
-            await self._either(link.ended, LOOK_SECONDS)
-            now = self._clock.now_ns()
-            owed = self._capture.tick(connection, time.time_ns(), now)
-            link.send(owed)
-            line.ask()
-            if line.settled(owed, loop.time()) and self._capture.ledger.outage:  # it had to take over before it was
-                self._capture.gaps(connection, self._capture.ledger.close_all(now), now)
-            link.send(self._look_at_rhythm(connection, rhythm, loop.time(), now))
-            if await self._second_settled(loop.time()):
-                link.close()
-                await asyncio.wait([link.ended], timeout=STOP_SECONDS)
-                link.abort()
-                await link.ended
-                return "its time was over, and another connection stood beside it"
-            quiet = loop.time() - link.last_heard
-            if quiet > silence / 3:
-                link.ping()
-            if quiet > silence:
-                self._cause, reason = "stale", f"nothing heard for {quiet:.1f} s, not even answers to pings"
-            elif any(seconds > STALE_SECONDS for _, seconds in rhythm.unexplained(loop.time())):
-                self._cause, reason = "stale", f"no data and no answers to commands for {STALE_SECONDS:.0f} s"
-            elif self._journal_full():
-                self._cause, reason = "overflow", f"the journal is full ({self._journal.total_bytes:,} bytes)"
-            else:
-                continue
-            link.abort()
-            await link.ended
-            return reason
-        return link.ended.result()
-
-    # ----------------------------------------------------------------------------------------------- succession
-
-    async def _second_settled(self, now: float) -> bool:
-        """Before a connection's time is over a second one is made ready; whether that is whole by now."""
-        succession = self._succession
-        heir = succession.heir
-        if heir is not None:
-            if not succession.up:
-                succession.due = now + AGAIN_SECONDS
-                await self._end_succession()
-                return False
-            owed = self._capture.tick(heir.connection, time.time_ns(), self._clock.now_ns())
-            heir.link.send(owed)
-            heir.ask()
-            return heir.settled(owed, now)
-        if succession.connecting is not None:
-            if succession.connecting.done():
-                succession.heir = succession.connecting.result()
-                succession.connecting = None
-                succession.due = now + AGAIN_SECONDS  # if there is none
-        elif now >= succession.due:
-            self._log.info("the connection's time will be over: opening a second one")
-            succession.connecting = asyncio.create_task(self._connect_second())
-        return False
-
-    async def _connect_second(self) -> Line | None:
-        """The second connection; None, with its close row written, if it cannot be had now."""
-        connection = self._begin()
+    def _read_carried(self) -> dict[int, list[str]] | None:
+        """What each connection of the last run carried; None if it had one alone."""
+        path = self._journal.folder / CARRIED
         try:
-            return await self._connect(connection, second=True)
-        except durable.DiskFailed:
-            raise
-        except (Transient, Permanent, Unparsable, TimeoutError, httpx.HTTPError) as e:
-            why = str(e) or type(e).__name__
-            self._log.warning("no second connection yet", reason=why)
-        except asyncio.CancelledError:
-            why = "not needed any more"
-        self._say(connection, "close", frames=connection.n + 1, reason=why)
-        return None
-
-    async def _end_succession(self) -> None:
-        """Let go of a second connection that does not take over."""
-        succession = self._succession
-        heir, succession.heir = succession.heir, None
-        if succession.connecting is not None:
-            succession.connecting.cancel()
-            heir = await succession.connecting
-            succession.connecting = None
-        if heir is not None:
-            heir.link.abort()
-            reason = await heir.link.ended
-            await heir.asking.stop()
-            self._say(heir.connection, "close", frames=heir.connection.n + 1, reason=f"did not take over: {reason}")
-
-    def _hand_over(self, connection: Connection, heir: Line, why: str) -> None:
-        """The second connection is the first from now on. Nothing is missing if it was whole before the other ended."""
-        now = self._clock.now_ns()
-        ledger, conn = self._capture.ledger, heir.connection.conn
-        self._capture.gaps(heir.connection, ledger.close_of(connection.conn, now), now)
-        if not heir.settled((), asyncio.get_running_loop().time()):
-            rows = ledger.open(conn, self._cause, self._capture.last_ts_recv or now, f"after {connection.conn}: {why}")
-            self._capture.gaps(heir.connection, rows, now)
-        self._say(connection, "close", frames=connection.n + 1, reason=why)
-        self._connection, self._link = heir.connection, heir.link
-        self._cause = "disconnect"
-        self._log.info("handed over", from_=connection.conn, to=conn)
-
-    def _look_at_rhythm(self, connection: Connection, rhythm: Rhythm, now: float, now_ns: int) -> Sequence[bytes]:
-        """A busy channel that falls silent: ask the venue; if it does not explain itself, a `stale` gap is open."""
-        capture, ledger = self._capture, self._capture.ledger
-        heard, capture.heard = capture.heard, {}
-        if heard:
-            rhythm.answered()
-            capture.gaps(connection, ledger.close(connection.conn, "stale", now_ns), now_ns)
-        rhythm.heard((c for c in heard if c[0] != "_" and c != frames.CONTROL), now)
-        for channel, seconds in rhythm.stale(now):
-            since = now_ns - int(seconds * SECOND_NS)
-            evidence = f"{channel}: no frame for {seconds:.1f} s, and no answer when the venue was asked"
-            capture.gaps(connection, ledger.open(connection.conn, "stale", since, evidence), now_ns)
-        suspects = rhythm.suspects(now)
-        return connection.adapter.probe() if suspects and connection.adapter is not None else ()
-
-    async def _either(self, other: asyncio.Future[Any] | None, seconds: float | None = None) -> None:
-        """Wait until we shall stop, `other` is done, or time is up."""
-        futures: list[asyncio.Future[Any]] = [self._stopped, *([other] if other is not None else [])]
-        await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-
-    # --------------------------------------------------------------------------------------------- instruments
-
-    def _service(self, request: Request) -> str:
-        """The service that a request is for."""
-        return f"https://{request.host}" if request.host and not self._simulated else self._endpoint.rest
-
-    async def _list_instruments(self) -> list[str]:
-        """The instruments to subscribe to: the named ones, or what the venue lists as open."""
-        if self._plan.symbols.names:
-            return list(self._plan.symbols.names)
-        found: list[str] = []
-        todo = list(self._venue.instruments(self._plan.symbols.series))
-        while todo:
-            request = todo.pop()
-            answer = await self._ask(request)
-            if answer.status_code != 200:
-                raise self._venue.refusal(answer.status_code, answer.content)
-            page = self._venue.instruments_page(request, answer.content)
-            found += page.symbols
-            if page.next is not None:
-                todo.append(page.next)
-        return found
-
-    async def _ask(self, request: Request) -> httpx.Response:
-        """REST, by one client for all requests: making one reads all root certificates, 50 ms without a frame."""
-        if self._rest is None:
-            self._rest = httpx.AsyncClient(timeout=10)
-        return await self._rest.request(request.method, self._service(request) + request.path, params=request.query)
-
-    async def _ask_schedule(self) -> bytes | None:
-        """The venue's calendar, if it has one and tells it now."""
-        request = self._venue.schedule()
-        if request is None:
-            return self._schedule
-        try:
-            answer = await self._ask(request)
-        except httpx.HTTPError:
-            return self._schedule
-        return answer.content if answer.status_code == 200 else self._schedule
-
-    def _planned(self) -> str | None:
-        """Why the venue is closed by the feed's calendar or its own; None if it should be open, or we do not know."""
-        if self._version.calendar is not None and (reason := self._version.calendar.closed(time.time_ns())):
-            return reason
-        try:
-            return self._venue.closed(self._schedule, time.time_ns()) if self._schedule is not None else None
-        except Unparsable as e:
-            self._log.warning("the venue's calendar is not as documented", error=str(e))
+            return msgspec.json.decode(path.read_bytes(), type=dict[int, list[str]])
+        except FileNotFoundError:
+            return None
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            self._log.warning("damaged, and so not taken into account", path=str(path), error=str(e))
             return None
 
+    async def _write_carried(self) -> None:
+        """So that the next start begins where this run left each instrument, and knows what it misses of which."""
+        async with self._writing:
+            places = {number: sorted(symbols) for number, symbols in self._spread.places.items()}
+            if places == self._carried or (self._carried is None and len(places) == 1):
+                return
+            await asyncio.to_thread(durable.replace, self._journal.folder / CARRIED, msgspec.json.encode(places))
+            self._carried = places
+
     async def _follow_instruments(self) -> None:
-        """Subscribe to instruments that open while we are connected, drop those that are gone."""
+        """Carry instruments that open while we are connected, drop those that are gone."""
         while True:
             await asyncio.sleep(self._plan.symbols.refresh_seconds)
-            connection, link = self._connection, self._link
-            if link is None or connection is None or connection.adapter is None or self._plan.symbols.names:
+            if self._plan.symbols.names or not any(c.connected for c in self._carriers.values()):
                 continue
-            if self._succession.begun:
-                continue  # the second connection subscribes to what is listed now, and follows from there
             try:
-                listed = set(await self._list_instruments())
+                self.carry(await self._instruments.wanted(fresh=True))
             except (Transient, Permanent, Unparsable, httpx.HTTPError) as e:
                 self._log.warning("cannot list instruments", error=str(e) or type(e).__name__)
                 continue
-            new, gone = sorted(listed - self._symbols), sorted(self._symbols - listed)
-            if link is not self._link or self._succession.begun or not (new or gone):
-                continue
-            self._symbols = listed
-            self._say_subscription(connection, link)
-            link.send([*connection.adapter.subscribe(new), *connection.adapter.unsubscribe(gone)])
-            self._log.info("subscription follows the venue", added=len(new), dropped=len(gone))
+            await self._write_carried()
+
+    async def _on_changes(self, msg: Msg) -> None:
+        """Instruments have changed: follow at once. What is missed here, the next listing tells."""
+        try:
+            told = msgspec.json.decode(msg.data, type=Changes)
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            self._log.warning("changes of instruments that cannot be read", subject=msg.subject, error=str(e))
+            return
+        if told.feed != self._feed.name or not any(c.connected for c in self._carriers.values()):
+            return
+        wanted = self._instruments.changed(told.changes)
+        if wanted is not None:
+            self.carry(wanted)
+            await self._write_carried()
+
+    def _warned(self, connection: Connection, notice: Notice) -> None:
+        place = frames.place(connection.conn)
+        carrier = next((c for c in self._carriers.values() if c.name == place), None)
+        if carrier is not None:
+            carrier.warned(notice)
 
     # ------------------------------------------------------------------------------------------------ background
 
@@ -598,6 +351,7 @@ class Connector:
         nats = await broker.connect(self._nats_url, f"connector-{self._feed.name}", self._log, self._publisher.resend)
         try:
             await nats.subscribe(subjects.replay(self._env, self._feed.name), cb=self._on_replay)
+            await nats.subscribe(subjects.secmaster_changes(self._env), cb=self._on_changes)
             archived = subjects.archived(self._env, self._feed.name)
             await nats.subscribe(archived, cb=self._on_archived)
             try:
@@ -636,34 +390,20 @@ class Connector:
                 await asyncio.to_thread(self._journal.syncs())
 
     async def _watch(self) -> None:
-        """Say that we are alive, and free the journal of what is archived."""
-        last_alive = self._clock.now_ns()
+        """Say that our connections are alive, and free the journal of what is archived."""
+        capture, last_alive = self._capture, self._clock.now_ns()
         while True:
             await asyncio.sleep(1.0)
             now = self._clock.now_ns()
-            if now - last_alive >= ALIVE_SECONDS * SECOND_NS and self._connection is not None:
+            if now - last_alive >= ALIVE_SECONDS * SECOND_NS:
                 last_alive = now
-                self._say(self._connection, "alive", connected=self._connection.connected)
+                for connection in list(capture.live.values()):
+                    alive = Session("alive", capture.feed, connection.conn, connected=connection.connected)
+                    capture.session(connection, alive, now)
             for path in self._journal.confirm(self._are_archived):
                 await asyncio.to_thread(durable.remove, path)
-            if self._connection is not None:
-                self._capture.parse_gap(self._connection, now)
-
-    def _say(self, connection: Connection, kind: str, **told: object) -> None:
-        session = msgspec.convert({"type": kind, "feed": self._feed.name, "conn": connection.conn, **told}, Session)
-        self._capture.session(connection, session, self._clock.now_ns())
-
-    def _say_subscription(self, connection: Connection, link: Link) -> None:
-        """What the connection carries from now on: said when it is up, and again whenever that changes."""
-        channels = self._plan.channels or self._version.channels
-        subscription = {"channels": list(channels), "symbols": sorted(self._symbols)}
-        where = {"endpoint": self._endpoint.ws, "local_address": link.local_address}
-        self._say(connection, "connected", subscription=subscription, **where)
-
-    def _warn(self, notice: Notice) -> None:
-        if notice.kind == "ending":
-            self._succession.due = 0.0
-        self._log.warning(notice.kind, evidence=notice.evidence, symbols=list(notice.symbols[:20]))
+            for connection in list(capture.live.values()):
+                capture.parse_gap(connection, now)
 
     # ---------------------------------------------------------------------------------------------- the archiver
 
@@ -691,8 +431,10 @@ class Connector:
 
     def _problems(self) -> list[str]:
         wrong = []
-        if self._connection is None or not self._connection.connected:
-            wrong.append(f"not connected to {self._endpoint.ws}: {self._trouble}")
+        for carrier in self._carriers.values():
+            if not carrier.connected:
+                which = "" if len(self._carriers) == 1 else f" (place {carrier.number}, {len(carrier.symbols)} symbols)"
+                wrong.append(f"not connected to {self._endpoint.ws}{which}: {carrier.trouble}")
         publisher = self._publisher
         if publisher is not None and publisher.waiting_seconds > UNACKED_SECONDS:
             why = publisher.last_error or "no answer"
@@ -706,10 +448,13 @@ class Connector:
 
     def _status(self) -> dict[str, object]:
         capture, publisher = getattr(self, "_capture", None), self._publisher
+        carriers = list(self._carriers.values())
+        first = carriers[0].connection if carriers else None
         return {
             "feed": self._feed.name,
-            "connected": bool(self._connection and self._connection.connected),
-            "conn": self._connection.conn if self._connection else None,
+            "connected": bool(carriers) and all(carrier.connected for carrier in carriers),
+            "connections": len(carriers),
+            "conn": first.conn if first else None,
             "frames": capture.frames if capture else 0,
             "bad": capture.bad if capture else 0,
             "published": publisher.published if publisher else 0,
@@ -720,14 +465,20 @@ class Connector:
             "journal_segments": self._journal.segments,
             "gaps_open": capture.ledger.open_count if capture else 0,
             "gaps": capture.ledger.closed + capture.ledger.open_count if capture else 0,
-            "reconnects": self._reconnects,
-            "symbols": len(self._symbols),
+            "refused": [_told(gap) for gap in capture.ledger.refused] if capture else [],
+            "reconnects": sum(carrier.reconnects for carrier in carriers),
+            "symbols": sum(len(carrier.symbols) for carrier in carriers),
             "last_ts_recv": capture.last_ts_recv if capture else 0,
         }
 
     def _measure(self, telemetry: Telemetry) -> None:
         status = self._status
         telemetry.gauges("ssmd_connector", lambda: {k: v for k, v in status().items() if isinstance(v, int)})
+
+
+def _told(gap: Gap) -> dict[str, object]:
+    """What was refused, for the operator: how many instruments, the first of them, and what was seen."""
+    return {"symbols": len(gap.symbols), "first": gap.symbols[:SYMBOLS_TOLD_MAX], "evidence": gap.evidence}
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):

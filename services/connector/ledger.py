@@ -1,18 +1,26 @@
-"""The gap ledger of one feed while it is captured: which gaps are open, and the rows that open and close them."""
+"""The gap ledger of one feed while it is captured: which gaps are open, and the rows that open and close them.
 
-from collections.abc import Iterable
+A gap without instruments concerns all that its connection carries, and outlives the connection: it belongs to the
+place that the next connection takes.
+"""
+
+from collections.abc import Iterable, Set
 
 import msgspec
 
 from ssmd.events import Gap, GapCause
+from ssmd.frames import place
 
 Key = tuple[str, tuple[str, ...], str]  # what is wrong, with which instruments (none: all), on which connection
 # The connection is away: one outage is under way or none, whatever began it.
 OUTAGES: frozenset[GapCause] = frozenset({"disconnect", "restart", "overflow", "maintenance"})
 
 
-def _key(conn: str, cause: GapCause, symbols: tuple[str, ...]) -> Key:
-    return ("outage" if cause in OUTAGES else cause, symbols, conn if symbols else "")
+def _key(conn: str, cause: GapCause, symbols: tuple[str, ...], evidence: str = "") -> Key:
+    what: str = "outage" if cause in OUTAGES else cause
+    if cause == "refused":  # of the same instruments several channels may be
+        what = f"{cause} {evidence}"
+    return what, symbols, conn if symbols else place(conn)
 
 
 class Ledger:
@@ -25,36 +33,53 @@ class Ledger:
         self.closed = 0
 
     def adopt(self, gaps: Iterable[Gap]) -> None:
-        """Gaps that a former run left open: they end when this run's first connection is up."""
+        """Gaps that a former run left open: they end when this run's first connection of that place is up."""
         for gap in gaps:
-            self._open.setdefault(_key(gap.conn, gap.cause, tuple(gap.symbols)), gap)
+            self._open.setdefault(_key(gap.conn, gap.cause, tuple(gap.symbols), gap.evidence), gap)
 
     @property
     def open_gaps(self) -> list[Gap]:
         return list(self._open.values())
 
     @property
+    def refused(self) -> list[Gap]:
+        """What the venue does not send us though we asked."""
+        return [gap for gap in self._open.values() if gap.cause == "refused"]
+
+    @property
     def open_count(self) -> int:
         return len(self._open)
 
-    @property
-    def outage(self) -> bool:
-        """Whether a gap is open because no connection stood."""
-        return ("outage", (), "") in self._open
+    def outage(self, conn: str) -> bool:
+        """Whether a gap is open because no connection of this one's place stood."""
+        return ("outage", (), place(conn)) in self._open
 
-    def open(self, conn: str, cause: GapCause, start: int, evidence: str, symbols: tuple[str, ...] = ()) -> list[Gap]:
-        """Frames are missing from `start` (ns) on. Nothing new if such a gap is open already."""
-        key = _key(conn, cause, symbols)
+    def open(
+        self,
+        conn: str,
+        cause: GapCause,
+        start: int,
+        evidence: str,
+        symbols: tuple[str, ...] = (),
+        carried: tuple[str, ...] = (),
+    ) -> list[Gap]:
+        """Frames are missing from `start` (ns) on. Nothing new if such a gap is open already.
+
+        Without `symbols` it is about all that the connection carries; the row names them if `carried` does.
+        """
+        key = _key(conn, cause, symbols, evidence)
         if key in self._open:
             return []
-        gap = self._new(conn, cause, start, None, evidence, symbols)
+        gap = self._new(conn, cause, start, None, evidence, symbols or carried)
         self._open[key] = gap
         return [gap]
 
-    def closed_one(self, conn: str, cause: GapCause, start: int, end: int, evidence: str) -> Gap:
+    def closed_one(
+        self, conn: str, cause: GapCause, start: int, end: int, evidence: str, carried: tuple[str, ...] = ()
+    ) -> Gap:
         """A gap that is over by the time it is known."""
         self.closed += 1
-        return self._new(conn, cause, start, end, evidence, ())
+        return self._new(conn, cause, start, end, evidence, carried)
 
     def _new(
         self, conn: str, cause: GapCause, start: int, end: int | None, evidence: str, symbols: tuple[str, ...]
@@ -64,20 +89,39 @@ class Ledger:
 
     def close(self, conn: str, cause: GapCause, end: int, symbols: tuple[str, ...] = ()) -> list[Gap]:
         """Nothing is missing after `end`; nothing to write if no such gap is open."""
-        gap = self._open.pop(_key(conn, cause, symbols), None)
-        if gap is None:
-            return []
-        self.closed += 1
-        start, end = min(gap.start, end), max(gap.start, end)  # the clock may have been set back meanwhile
-        return [msgspec.structs.replace(gap, start=start, end=end)]
+        if cause == "refused":
+            return self._close_each(
+                [k for k, gap in self._refused(conn) if gap.symbols and set(gap.symbols) <= set(symbols)], end
+            )
+        key = _key(conn, cause, symbols)
+        return self._close_each([key] if key in self._open else [], end)
 
-    def close_all(self, end: int) -> list[Gap]:
-        """A new connection starts everything afresh: every open gap ends."""
-        return self._close_each(self.open_gaps, end)
+    def close_evident(self, conn: str, evidence: str, end: int) -> list[Gap]:
+        """What was refused with these words is refused no longer, or another list of it."""
+        return self._close_each([k for k, gap in self._refused(conn) if gap.evidence == evidence], end)
+
+    def close_unwanted(self, conn: str, wanted: Set[str], end: int) -> list[Gap]:
+        """Nobody misses what was refused of instruments that are not wanted any more."""
+        return self._close_each(
+            [k for k, gap in self._refused(conn) if gap.symbols and not wanted & set(gap.symbols)], end
+        )
+
+    def close_place(self, conn: str, end: int) -> list[Gap]:
+        """A new connection starts its place afresh: every gap of it ends."""
+        return self._close_each([k for k, gap in self._open.items() if place(gap.conn) == place(conn)], end)
 
     def close_of(self, conn: str, end: int) -> list[Gap]:
         """Another connection has taken over from this one, whole: gaps of this one alone end."""
-        return self._close_each([gap for gap in self.open_gaps if gap.conn == conn], end)
+        return self._close_each([k for k, gap in self._open.items() if gap.conn == conn], end)
 
-    def _close_each(self, gaps: Iterable[Gap], end: int) -> list[Gap]:
-        return [row for gap in gaps for row in self.close(gap.conn, gap.cause, end, tuple(gap.symbols))]
+    def _refused(self, conn: str) -> list[tuple[Key, Gap]]:
+        return [(k, gap) for k, gap in self._open.items() if gap.cause == "refused" and gap.conn == conn]
+
+    def _close_each(self, keys: Iterable[Key], end: int) -> list[Gap]:
+        rows = []
+        for key in keys:
+            gap = self._open.pop(key)
+            start, stop = min(gap.start, end), max(gap.start, end)  # the clock may have been set back meanwhile
+            rows.append(msgspec.structs.replace(gap, start=start, end=stop))
+        self.closed += len(rows)
+        return rows

@@ -83,7 +83,7 @@ class Translation:
         channel = subjects.channel_of(subject)
         if channel == frames.GAP:
             return (msgspec.json.decode(line.frame, type=Gap),)
-        if channel in {frames.SESSION, frames.BAD}:  # the connector tells a gap for what is in `_bad`
+        if channel in {frames.SESSION, frames.BAD, frames.BACKFILL}:  # `_bad` has its gap; what was long ago is no news
             return ()
         if line.ts_recv not in self._day:
             start = line.ts_recv // DAY_NS * DAY_NS

@@ -68,6 +68,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of made-up markets")
     parser.add_argument("--markets", type=_positive, default=12, help="how many to make up")
     parser.add_argument("--rate", type=float, default=200.0, help="frames per second of made-up markets")
+    parser.add_argument("--turnover", type=float, help="seconds after which a made-up market goes and another comes")
     parser.add_argument(
         "--faults",
         type=faults.parse,
@@ -103,12 +104,15 @@ def _simulator(args: argparse.Namespace, venue: str) -> Simulator:
             raise Permanent(f"cannot read the public key {args.public_key}: {e.strerror}") from e
     if not 0 < args.rate <= 1_000_000:
         raise Permanent(f"--rate {args.rate:g} is not between 0 and 1000000 frames per second")
+    if args.turnover is not None and not args.turnover > 0:
+        raise Permanent(f"--turnover {args.turnover:g} is no time in seconds")
     simulation = Simulation(
         key_id=args.key_id,
         public_key=public_key,
         seed=args.seed,
         markets=args.markets,
         frames_per_second=args.rate,
+        turnover_seconds=args.turnover,
     )
     simulator: Simulator = importlib.import_module(f"exchanges.{venue}").venue.simulator(simulation)
     return simulator

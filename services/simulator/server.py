@@ -5,6 +5,7 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from email.utils import formatdate
 from http import HTTPStatus
 
 import structlog
@@ -35,10 +36,30 @@ _NAME = re.compile(r"[0-9A-Za-z_.:-]{1,100}")
 _RESUME = re.compile(r"([0-9A-Za-z_.:-]{1,100}) ([0-9a-f]{8}|none)")
 
 
+_POST_BYTES_MAX = 64 << 10
+_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,6}) *(?=\r\n)", re.IGNORECASE)
+
+
 class _Connection(ServerConnection):
-    """Tells of the pings that it answers by itself."""
+    """Tells of the pings that it answers by itself, and takes a POST's body, which websockets does not."""
 
     on_ping: Callable[[], None] | None = None
+    body = b""
+    _post: bytes | None = b""  # what came so far; None: it is no POST, or all of it came
+
+    def data_received(self, data: bytes) -> None:
+        if self._post is not None:
+            self._post += data
+            post, self._post = self._post, None
+            if post.startswith(b"POST "):
+                head, end, body = post.partition(b"\r\n\r\n")
+                length = _LENGTH.search(head)
+                if len(post) < _POST_BYTES_MAX and (not end or (length and len(body) < int(length[1]))):
+                    self._post = post
+                    return
+                self.body, post = body, _LENGTH.sub(b"", head) + end
+            data = post
+        super().data_received(data)
 
     def process_event(self, event: Event) -> None:
         if self.on_ping is not None and isinstance(event, Frame) and event.opcode is Opcode.PING:
@@ -127,8 +148,11 @@ class SimulatorServer:
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
         path = request.path.partition("?")[0]
         if path != self._simulator.ws_path:
-            answer = self._simulator.answer("GET", request.path, headers, self._wall_ns())
-            return response(HTTPStatus(answer.status), answer.body, headers=answer.headers)
+            assert isinstance(connection, _Connection)
+            now_ns = self._wall_ns()
+            answer = self._simulator.answer(request.method, request.path, headers, now_ns, connection.body)
+            told = {"Date": formatdate(now_ns / 1e9, usegmt=True), **answer.headers}
+            return response(HTTPStatus(answer.status), answer.body, headers=told)
         refused = self._simulator.refuses("GET", path, headers, self._wall_ns())
         return None if refused is None else response(HTTPStatus(refused.status), refused.body, headers=refused.headers)
 

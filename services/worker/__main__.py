@@ -33,7 +33,7 @@ def main() -> None:
         telemetry = Telemetry("worker")
         with Processes(environment.rolling_up.processes) as processes:
             activities = steps(config.Places(args.data), addresses, processes, environment.rolling_up)
-            serving = Serving(temporal, activities, args.grace, log)
+            serving = Serving(temporal, activities, processes.count, args.grace, log)
             await telemetry.serve("127.0.0.1", args.port)
             await serving.run(stop, telemetry)
             await telemetry.close()
@@ -52,9 +52,12 @@ def main() -> None:
 
 def _addresses_if_any(data: Path, env: str | None) -> config.Addresses:
     """A local job needs no platform; without one of this folder's own there is nobody to ask for a seal."""
-    config.Places(data).check()
-    environment = config.load_environment(env or "local")
-    if config.load_addresses(data) is None and environment.servers == "local":
+    places = config.Places(data)
+    places.check()
+    running = config.load_addresses(data)
+    known = running.environment if running is not None else places.environment()
+    environment = config.load_environment(env or known or "local")
+    if running is None and environment.servers == "local":
         return config.Addresses(environment.name, "", "", "", {}, {})
     return service.addresses(data, env)
 

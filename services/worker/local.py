@@ -1,13 +1,14 @@
 """One job without any server: the workflow's own decisions, its steps done here by the same activities."""
 
 import asyncio
+import dataclasses
 import functools
 import inspect
 import sys
 import time
-import typing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from temporalio.testing import ActivityEnvironment
 from ssmd.errors import Permanent, Transient
 from ssmd.jobs import Progress
 from workflows import steps
-from workflows.runner import WORKFLOWS
+from workflows.runner import WORKFLOWS, input_of
 
 TRIES_MAX = 5  # for a step that found the world busy: 1 + 2 + 4 + 8 s, then whoever waits for it is told
 TELL_SECONDS = 1.0  # between two lines about the same
@@ -40,7 +41,8 @@ class Local:
             raise Permanent(f"there is no job {job!r}: there is {known}")
         argument = _argument(workflow, given)
         steps.here.set(self._do)
-        running = asyncio.ensure_future(workflow().run(argument))
+        steps.begun.set(datetime.now(UTC))
+        running = asyncio.ensure_future(_made(workflow, argument).run(argument))
         stopping = asyncio.ensure_future(stop.wait())
         try:
             await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -56,9 +58,17 @@ class Local:
 
     async def _do(self, step: str, arguments: tuple[Any, ...]) -> Any:
         """One step; one that found the world busy is tried again a few times."""
+        told: tuple[Any, ...] = ()
+
+        def tell(progress: object, *more: object) -> None:
+            nonlocal told
+            told = (progress, *more)
+            self._tell(progress)
+
         for tries in range(1, TRIES_MAX + 1):
             environment = ActivityEnvironment()
-            environment.on_heartbeat = self._tell
+            environment.info = dataclasses.replace(environment.info, heartbeat_details=told)
+            environment.on_heartbeat = tell
             self._running.add(environment)
             try:
                 doing = functools.partial(environment.run, self._activities[step], *arguments)
@@ -88,11 +98,14 @@ class Local:
         sys.stderr.flush()
 
 
+def _made(workflow: type, argument: Any) -> Any:
+    """The workflow, given its input already where it wants that (`workflow.init`)."""
+    return workflow(argument) if len(inspect.signature(workflow).parameters) else workflow()
+
+
 def _argument(workflow: type, given: str) -> Any:
     """The job's input, from JSON."""
-    run: Any = workflow.__dict__["run"]
-    name = list(inspect.signature(run).parameters)[1]
-    kind = typing.get_type_hints(run)[name]
+    kind = input_of(workflow)
     try:
         return msgspec.json.decode(given, type=kind)
     except msgspec.DecodeError as e:

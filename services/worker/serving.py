@@ -10,20 +10,22 @@ import structlog
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ExecuteActivityInput,
     Interceptor,
     Worker,
+    WorkerDeploymentConfig,
 )
 
-from ssmd import config
-from ssmd.errors import Permanent
+from ssmd import __version__, config, temporal
+from ssmd.errors import Permanent, Transient
 from ssmd.telemetry import Telemetry
 from workflows.runner import WORKFLOWS, runner
-from workflows.steps import FEED, PERMANENT, TRADING_DATE
+from workflows.steps import FEED, PERMANENT, TRADING_DATE, processes_queue
 
 # A thread each, and nearly all of them only wait (for a seal, for a process): the processes bound the work.
 ACTIVITIES_MAX = 64
@@ -40,13 +42,15 @@ class Serving:
 
     def __init__(
         self,
-        temporal: config.Temporal,
+        settings: config.Temporal,
         steps: list[Callable[..., Any]],
+        processes: int,
         grace_seconds: float,
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
-        self._temporal = temporal
+        self._temporal = settings
         self._steps = steps
+        self._processes = processes
         self._grace = timedelta(seconds=grace_seconds)
         self._log = log
         self._client: Client | None = None
@@ -71,7 +75,7 @@ class Serving:
 
     async def _serve(self, client: Client, stop: asyncio.Event) -> None:
         """One worker's life: until stopped, or until Temporal tells it off."""
-        with ThreadPoolExecutor(ACTIVITIES_MAX, "activity") as threads:
+        with ThreadPoolExecutor(ACTIVITIES_MAX + self._processes, "activity") as threads:
             worker = Worker(
                 client,
                 task_queue=self._temporal.task_queue,
@@ -85,8 +89,22 @@ class Serving:
                 default_heartbeat_throttle_interval=HEARTBEAT,
                 graceful_shutdown_timeout=self._grace,
                 interceptors=[_Verdicts(self)],
+                workflow_failure_exception_types=[Permanent],
+                deployment_config=_deployment(self._temporal.deployment),
             )
-            running = asyncio.create_task(worker.run())
+            # What keeps a process busy is taken only when one is free: the rest is for the other workers.
+            busy = Worker(
+                client,
+                task_queue=processes_queue(self._temporal.task_queue),
+                activities=self._steps,
+                activity_executor=threads,
+                max_concurrent_activities=self._processes,
+                max_heartbeat_throttle_interval=HEARTBEAT,
+                default_heartbeat_throttle_interval=HEARTBEAT,
+                graceful_shutdown_timeout=self._grace,
+                interceptors=[_Verdicts(self)],
+            )
+            running = asyncio.ensure_future(_both(worker, busy))
             stopping = asyncio.create_task(stop.wait())
             self._worker = worker
             self._log.info("serving", temporal=self._temporal.address, task_queue=self._temporal.task_queue)
@@ -95,7 +113,7 @@ class Serving:
             stopping.cancel()
             if not running.done():
                 self._log.info("stopping", activities_running=self.activities_running)
-                await worker.shutdown()
+                await asyncio.gather(worker.shutdown(), busy.shutdown())
             try:
                 await running
             except Exception as e:
@@ -108,11 +126,11 @@ class Serving:
         wait = 0.2
         while not stop.is_set():
             try:
-                client = await Client.connect(self._temporal.address, namespace=self._temporal.namespace)
-                await _ensure_search_attributes(client)
+                client = await temporal.connect(self._temporal)
+                await _ensure_search_attributes(client, self._log)
                 self._client = client
                 return client
-            except (RuntimeError, RPCError) as e:  # RuntimeError is what the SDK raises where nothing listens
+            except (Transient, RPCError) as e:
                 self._unanswered += 1
                 self._log.warning("waiting for Temporal", address=self._temporal.address, error=str(e)[:200])
                 await _sleep(stop, wait)
@@ -193,17 +211,48 @@ class _Verdict(ActivityInboundInterceptor):
             self._serving.activities_running -= 1
 
 
-async def _ensure_search_attributes(client: Client) -> None:
+def _deployment(name: str | None) -> WorkerDeploymentConfig | None:
+    """With a name, Temporal hands this version of ours work once it is made the current one, and not before.
+
+    A workflow moves on to the version that is current: histories replay (tests/replay), so none must stay behind.
+    """
+    if name is None:
+        return None
+    version = WorkerDeploymentVersion(deployment_name=name, build_id=__version__)
+    return WorkerDeploymentConfig(version, True, VersioningBehavior.AUTO_UPGRADE)
+
+
+async def _both(one: Worker, other: Worker) -> None:
+    """Until both have ended; if one ends with an error, the other is ended, too."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(one.run())
+            group.create_task(other.run())
+    except ExceptionGroup as e:
+        raise e.exceptions[0] from None
+
+
+async def _ensure_search_attributes(client: Client, log: structlog.typing.FilteringBoundLogger) -> None:
     """Workflows label themselves by feed and date; a server that does not know these labels would block them."""
-    known = await client.operator_service.list_search_attributes(
-        ListSearchAttributesRequest(namespace=client.namespace), retry=False, timeout=timedelta(seconds=5)
-    )
-    missing = [key.name for key in (FEED, TRADING_DATE) if key.name not in known.custom_attributes]
-    if missing:
-        keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
-        await client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=dict.fromkeys(missing, keyword)),
-            timeout=timedelta(seconds=5),
+    try:
+        known = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace), retry=False, timeout=timedelta(seconds=5)
+        )
+        missing = [key.name for key in (FEED, TRADING_DATE) if key.name not in known.custom_attributes]
+        if missing:
+            keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+            kinds = dict.fromkeys(missing, keyword)
+            await client.operator_service.add_search_attributes(
+                AddSearchAttributesRequest(namespace=client.namespace, search_attributes=kinds),
+                timeout=timedelta(seconds=5),
+            )
+    except RPCError as e:
+        if e.status not in {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED}:
+            raise
+        log.warning(
+            "search attributes are not ours to make here: whoever owns the namespace must add them",
+            keywords=[FEED.name, TRADING_DATE.name],
+            error=e.message,
         )
 
 

@@ -4,9 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from activities.archive import Archive
+from activities.backfill import Backfill
+from activities.day import Days
+from activities.fees import Fees
 from activities.processes import Processes
 from activities.quarantine import Quarantine
+from activities.report import Reports
 from activities.rollup import Rollup
+from activities.secmaster import Secmaster
+from activities.storage import Storage
 from activities.verify import Verify
 from ssmd import config
 
@@ -15,9 +21,14 @@ def steps(
     places: config.Places, addresses: config.Addresses, processes: Processes, rolling_up: config.RollingUp
 ) -> list[Callable[..., Any]]:
     """The activities, bound to a data folder and the servers of an environment."""
+    environment = config.load_environment(addresses.environment)
     archive = Archive(places, addresses.environment, addresses.nats)
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
+    storage = Storage(places, environment, addresses.storage)
+    reports = Reports(places, addresses.environment, processes)
+    secmaster = Secmaster(places, environment, addresses)
+    backfill = Backfill(places, environment, addresses)
     return [
         archive.await_seal,
         archive.verify,
@@ -28,4 +39,18 @@ def steps(
         verify.scrub_lake,
         verify.make_again,
         Quarantine(places).replay_quarantine,
+        storage.probe_store,
+        storage.await_rollup,
+        storage.store_day,
+        storage.find_expired,
+        storage.retire,
+        Days(places, addresses).look,
+        reports.reporting,
+        reports.measure,
+        reports.deliver,
+        secmaster.sync_instruments,
+        secmaster.announce_changes,
+        Fees(places, environment, addresses).sync_fees,
+        backfill.plan_backfill,
+        backfill.fill_window,
     ]

@@ -16,7 +16,25 @@ EXIT_INTERRUPTED = 130
 def build() -> typer.Typer:
     """All commands. Each imports what it needs when it runs: `ssmd --help` takes 0.1 s, DuckDB alone 0.2."""
     # Not at the top: they import this package's neighbours.
-    from ssmd.cli import coverage, data, gaps, quarantine, query, rollup, tail, up, verify  # noqa: PLC0415
+    from ssmd.cli import (  # noqa: PLC0415
+        backfill,
+        coverage,
+        data,
+        day,
+        fees,
+        gaps,
+        publish,
+        quarantine,
+        query,
+        report,
+        retention,
+        rollup,
+        schedule,
+        secmaster,
+        tail,
+        up,
+        verify,
+    )
 
     app = typer.Typer(
         name="ssmd",
@@ -37,6 +55,14 @@ def build() -> typer.Typer:
     app.command()(coverage.coverage)
     app.add_typer(quarantine.app, name="quarantine")
     app.command()(verify.verify)
+    app.command()(backfill.backfill)
+    app.command()(publish.publish)
+    app.command()(retention.retention)
+    app.add_typer(schedule.app, name="schedule")
+    app.add_typer(day.app, name="day")
+    app.command()(report.report)
+    app.add_typer(secmaster.app, name="secmaster")
+    app.add_typer(fees.app, name="fees")
     _add_configuration(app)
     app.command()(version)
     return app

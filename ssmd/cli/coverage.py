@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmd import written
+from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -30,19 +31,18 @@ def coverage(
         str, typer.Option("--between", metavar="HH:MM-HH:MM", help="The part of the day that the picture shows.")
     ] = "00:00-24:00",
     json: Annotated[bool, typer.Option("--json", help="One JSON array, times in ns.")] = False,
-    data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
+    data: DataPlace = "data",
 ) -> None:
     """Say what of a day is covered, for each instrument, worst first."""
     import time  # noqa: PLC0415
 
-    from ssmd import config, ledger  # noqa: PLC0415
+    from ssmd import ledger  # noqa: PLC0415
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
     from ssmd.coverage import coverage as covered  # noqa: PLC0415
 
     if picture is not None and picture.suffix != ".svg":
         raise Permanent(f"cannot draw {picture}: pictures are SVG; name it {picture.with_suffix('.svg').name}")
-    places = config.Places(data)
-    places.check()
+    places = where(data)
     asked = utc_date(date)
     [recorded] = ledger.recorded(places.archive, feed)
     day = recorded.day(asked, time.time_ns())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -18,12 +19,11 @@ DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
 
 
 @app.command("list")
-def list_(data: DataFolder = Path("data")) -> None:
+def list_(data: DataPlace = "data") -> None:
     """List feeds and days: frames, size, whether sealed and rolled up, gaps."""
-    from ssmd import archive, config, tables  # noqa: PLC0415
+    from ssmd import archive, tables  # noqa: PLC0415
 
-    places = config.Places(data)
-    places.check()
+    places = where(data)
     lake = {(day.feed, day.date): day.revision for day in tables.days(places.lake)}
     lines = [("feed", "date", "frames", "size", "sealed", "rolled up", "gaps")]
     for manifest in archive.manifests(places.archive):
@@ -33,14 +33,15 @@ def list_(data: DataFolder = Path("data")) -> None:
                 manifest.feed,
                 manifest.date,
                 f"{manifest.frames:,}",
-                _size(sum(s.bytes for s in manifest.segments)),
+                size(sum(s.bytes for s in manifest.segments)),
                 "yes" if manifest.sealed else "no",
                 "no" if revision is None else "yes" if revision == manifest.revision else "outdated",
                 _gaps(manifest),
             )
         )
     if len(lines) == 1:
-        typer.echo(f"{data} holds no archived day yet: `ssmd up` fills it", err=True)
+        fill = "`ssmd publish`" if data.startswith("s3://") else "`ssmd up`"
+        typer.echo(f"{data} holds no archived day yet: {fill} fills it", err=True)
     print_table(lines, right={2, 3})
 
 
@@ -118,7 +119,8 @@ def _gaps(manifest: "Manifest") -> str:
     return f"{len(last)} ({still} open)" if still else str(len(last))
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """A number of bytes for the eye."""
     for unit in ("B", "KB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -1,11 +1,11 @@
 """`ssmd gaps`: the gap ledger."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ssmd import written
+from ssmd.cli.where import DataPlace, where
 
 if TYPE_CHECKING:
     from ssmd.events import Gap
@@ -20,17 +20,16 @@ def gaps(
         str | None, typer.Option(help="Only gaps that touch this UTC day: YYYY-MM-DD, today or yesterday.")
     ] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only gaps that are still open.")] = False,
-    data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
+    data: DataPlace = "data",
     json: Annotated[bool, typer.Option("--json", help="One JSON array, times in ns.")] = False,
 ) -> None:
     """List what is missing: when, which instruments, why, and whether it is over or repaired."""
     import time  # noqa: PLC0415
 
-    from ssmd import config, ledger  # noqa: PLC0415
+    from ssmd import ledger  # noqa: PLC0415
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
 
-    places = config.Places(data)
-    places.check()
+    places = where(data)
     day = None if date is None else utc_date(date)
     rows = [gap for one in ledger.recorded(places.archive, feed) for gap in one.gaps]
     rows = [gap for gap in rows if not only_open or gap.end is None]
@@ -76,8 +75,10 @@ def _show(rows: list["Gap"], now_ns: int) -> None:
 
 
 def state(gap: "Gap") -> str:
-    """open, closed or repaired."""
-    return "repaired" if gap.repair else "open" if gap.end is None else "closed"
+    """open, closed, repaired (its trades are) or unrepairable."""
+    if gap.repair:
+        return "repaired" if gap.repaired else "unrepairable"
+    return "open" if gap.end is None else "closed"
 
 
 def _symbols(gap: "Gap") -> str:

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import msgspec
 import typer
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
-from ssmd import config, jobs
+from ssmd import config, jobs, temporal
 from ssmd.config import Addresses
 from ssmd.errors import Permanent, Transient
 
@@ -24,9 +24,12 @@ LOOK_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
 
 
-def here(workflow: str, given: object, data: Path, *, capture: bool = False) -> "subprocess.CompletedProcess[bytes]":
+def here(
+    workflow: str, given: object, data: Path, *, env: str | None = None, capture: bool = False
+) -> "subprocess.CompletedProcess[bytes]":
     """Run the job in a process of the application tree, which prints (or `capture`s) its result. Ctrl-C reaches it."""
     command = [sys.executable, "-m", "services.worker", "--data", str(data.absolute())]
+    command += ["--env", env] if env is not None else []
     command += ["--local", workflow, msgspec.json.encode(given).decode()]
     ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -39,20 +42,23 @@ def here(workflow: str, given: object, data: Path, *, capture: bool = False) -> 
 
 async def by_temporal(workflow: str, given: object, id_: str, answer: type[R], addresses: Addresses, command: str) -> R:
     """Start the workflow, or join it where it runs already, and wait for its result; `command` would do so again."""
-    temporal = config.load_environment(addresses.environment).temporal
+    settings = config.load_environment(addresses.environment).temporal
     try:
-        connecting = Client.connect(addresses.temporal, namespace=temporal.namespace)
+        connecting = temporal.connect(settings, addresses.temporal)
         client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
         handle = await client.start_workflow(
             workflow,
             given,
             id=id_,
-            task_queue=temporal.task_queue,
+            task_queue=settings.task_queue,
             result_type=answer,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=jobs.summary(given),
+            static_details=f"Started with `{command}`.",
+            memo={"started_by": command},
             rpc_timeout=timedelta(seconds=CONNECT_SECONDS),
         )
-    except (RuntimeError, RPCError, TimeoutError) as e:
+    except (Transient, RPCError, TimeoutError) as e:
         raise Transient(
             f"no Temporal answers at {addresses.temporal}: start it with `ssmd up`, or do it here with --local"
         ) from e
@@ -82,7 +88,7 @@ async def _tell_progress(handle: WorkflowHandle[Any, Any]) -> None:
     while True:
         try:
             now = await handle.query("progress", result_type=jobs.Progress)
-            sentence = f"{now.doing}: {now.done} of {now.total} hours" if now.total else now.doing
+            sentence = f"{now.doing}: {now.done} of {now.total}" if now.total else now.doing
             if sentence != said:
                 typer.echo(sentence, err=True)
                 said = sentence

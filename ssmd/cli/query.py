@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def query(
             show_default=False,
         ),
     ],
-    data: Annotated[Path, typer.Option(help="The data folder.")] = Path("data"),
+    data: DataPlace = "data",
     format_: Annotated[Format, typer.Option("--format", "-f", help="How rows are written.")] = "table",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A file to write to, instead of the terminal.")
@@ -42,12 +43,12 @@ def query(
         raise Permanent('there is no SQL to run: try `ssmd query "from trades limit 5"`')
     if format_ == "parquet" and output is None and sys.stdout.isatty():
         raise Permanent("parquet is not for the eye: name a file with --output, or pipe it on")
-    if not data.is_dir():
+    if not data.startswith("s3://") and not Path(data).is_dir():
         raise Permanent(f"there is no data folder {data}: name it with --data, or make it with `ssmd up`")
     from ssmd import lake  # noqa: PLC0415 - DuckDB and Arrow take 0.2 s to load
     from ssmd.cli import rows  # noqa: PLC0415
 
-    with lake.connect(data) as connection:
+    with lake.connect(where(data)) as connection:
         try:
             answer = _watched(connection, sql) if sys.stderr.isatty() else _run(connection, sql)
             if answer is None:
@@ -114,9 +115,14 @@ def _refusal(error: Exception) -> Permanent:
     import difflib  # noqa: PLC0415
     import re  # noqa: PLC0415
 
+    import duckdb  # noqa: PLC0415
+
     from ssmd import lake  # noqa: PLC0415
 
     said = str(error)
+    told = lake.refusal(error) if isinstance(error, duckdb.Error) else None
+    if told is not None:
+        return Permanent(told)
     missing = re.search(r"Table with name (\S+) does not exist", said)
     if missing:
         near = difflib.get_close_matches(missing[1].lower(), lake.VIEWS, n=1, cutoff=0.5)

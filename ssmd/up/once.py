@@ -181,6 +181,8 @@ class Once:
                 result_type=jobs.RolledUp,
                 id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
                 execution_timeout=timedelta(seconds=ROLLUP_SECONDS_MAX),
+                static_summary=jobs.summary(day),
+                static_details="Started by `ssmd up --once`.",
             )
             rolled: jobs.RolledUp = await handle.result()
             return rolled

@@ -59,7 +59,7 @@ def parts(wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple
         nats, temporal = servers.find_binary("nats-server"), servers.find_binary("temporal")
         nats_line = servers.nats_command(nats, places.nats, chosen["nats"].port, chosen["nats-monitor"].port)
         ports = chosen["temporal"].port, chosen["ui"].port
-        temporal_line = servers.temporal_command(temporal, places.temporal, *ports)
+        temporal_line = servers.temporal_command(temporal, places.temporal, *ports, wanted.environment.temporal.space)
         health = f"http://{servers.LOOPBACK}:{chosen['nats-monitor'].port}/healthz"
         found = [
             Part("nats", "nats", tuple(nats_line), health=health, folder=places.nats),

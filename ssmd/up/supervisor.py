@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ssmd import config, durable
+from ssmd.cli.schedule import NOTHING
 from ssmd.errors import Permanent, SsmdError
 from ssmd.up import keys, plan, ports, servers
 from ssmd.up.once import Once
@@ -129,14 +131,37 @@ class Up:
         if self.wanted.once:
             await Once(self, summary, addresses.temporal).run()
             return EXIT_MISSING if summary.missing else 0
-        await asyncio.sleep(self.wanted.seconds if self.wanted.seconds is not None else float("inf"))
+        scheduling = asyncio.create_task(self._schedule())
+        try:
+            await asyncio.sleep(self.wanted.seconds if self.wanted.seconds is not None else float("inf"))
+        finally:
+            scheduling.cancel()
+            await asyncio.gather(scheduling, return_exceptions=True)
         return 0
 
     async def _temporal_client(self, addresses: config.Addresses) -> "Client":
-        from temporalio.client import Client  # noqa: PLC0415 - 0.2 s, and needs the server anyway
+        from ssmd import temporal  # noqa: PLC0415 - 0.2 s, and needs the server anyway
 
         _quiet_temporal()
-        return await Client.connect(addresses.temporal, namespace=self.wanted.environment.temporal.namespace, lazy=True)
+        return await temporal.connect(self.wanted.environment.temporal, addresses.temporal, lazy=True)
+
+    async def _schedule(self) -> None:
+        """Make the environment's schedules at Temporal. Capture goes on without them, and it is said.
+
+        A process of its own, for it loads all that the jobs need.
+        """
+        command = [sys.executable, "-m", "ssmd", "schedule", "apply", "--data", str(self.wanted.data)]
+        applying = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        try:
+            printed, _ = await applying.communicate()
+        finally:
+            if applying.returncode is None:
+                applying.kill()
+        last = printed.decode(errors="replace").strip().rpartition("\n")[2]
+        if applying.returncode or last != NOTHING:
+            self.watch.tell(f"schedules: {last}")
 
     async def _all_ready(self) -> None:
         """A real venue may be away for hours: its connector goes on trying, and nothing here waits for it."""
@@ -203,7 +228,7 @@ class Up:
             await servers.nats_ready(self.chosen["nats-monitor"].port)
         elif part.kind == "temporal":
             _quiet_temporal()
-            await servers.temporal_ready(addresses.temporal, self.wanted.environment.temporal.namespace)
+            await servers.temporal_ready(addresses.temporal, self.wanted.environment.temporal)
         else:
             await self._first_answer(part)
             if part.kind == "archiver":

@@ -154,7 +154,7 @@ _wires = (_messages | _values).map(lambda made: json.dumps(made, separators=(","
 batches = st.tuples(st.lists(_wires | st.binary(max_size=80), max_size=30), st.integers(0, 1 << 62))
 
 
-def warned(notice: Notice) -> None:
+def warned(connection: Connection, notice: Notice) -> None:
     """What the connector would log."""
 
 

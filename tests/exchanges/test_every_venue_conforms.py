@@ -208,3 +208,45 @@ def test_the_page_of_venues_is_true() -> None:
     page = (venues.ROOT / "docs/venues.md").read_text()
     for known in KNOWN:
         assert table(known) in page, "docs/venues.md is old: make it anew with `python -m tests.exchanges.docs`"
+
+
+@EVERY
+def test_an_answer_explains_the_silence_of_all_that_was_busy(known: Known) -> None:
+    """And nothing else does: not the frames of other channels, not heartbeats."""
+    talk = followed(known, seconds=10)
+    assert not any(n.kind == "explained" for n in talk.notices)
+    busy = {channel for channel, count in Counter(talk.routes).items() if count >= 100} - venues.OWN
+    talk.send(talk.adapter.probe())
+    explained = {channel for n in talk.notices if n.kind == "explained" for channel in n.channels}
+    assert busy and busy <= explained
+
+
+@EVERY
+def test_what_the_venue_refuses_is_told_by_name(known: Known) -> None:
+    """In whatever way it does: an error, an answer that leaves it out, an acknowledgement with nothing behind it.
+
+    Of a market that does not exist Kalshi sends an empty book, as captures show: there a channel is refused.
+    """
+    simulator = known.venue.simulator(Simulation(seed=11, markets=2, frames_per_second=50))
+    simulator.generate(venues.NOW_NS)
+    unknown = "NOPE-99DEC31" if known.name in {"kalshi", "deribit"} else "NOPEUSDT"
+    wanted = [*channels(known), "nope"] if known.name == "kalshi" else channels(known)
+    talk = Talk(known, simulator, known.adapter(wanted, [unknown]))
+    for _ in range(200):
+        talk.tick(1.0)
+    refused = {symbol for n in talk.notices if n.kind == "refused" for symbol in n.symbols}
+    assert refused == {unknown}, talk.notices
+
+
+@EVERY
+def test_a_subscription_that_is_never_answered_is_told(known: Known) -> None:
+    simulator = known.venue.simulator(Simulation(seed=11, markets=2, frames_per_second=50))
+    simulator.generate(venues.NOW_NS)
+    adapter = known.adapter(channels(known), ["ONE", "TWO"])
+    adapter.opened()
+    notices = []
+    for second in range(240):
+        told = adapter.tick(venues.NOW_NS + second * venues.SECOND_NS)
+        notices += told.notices if told is not None else ()
+    refused = {symbol for n in notices if n.kind == "refused" for symbol in n.symbols}
+    assert refused == {"ONE", "TWO"}, notices

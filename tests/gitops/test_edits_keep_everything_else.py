@@ -55,9 +55,12 @@ def test_one_field_changes_one_line(data: st.DataObject) -> None:
         at = at[int(part) if isinstance(at, list) else part]
     at[int(last) if isinstance(at, list) else last] = yaml.safe_load(str(value))
     assert yaml.safe_load(editor.text) == wanted
-    assert len(lines_changed(text, editor.text)) <= 2
-    comments = [line.partition("#")[2] for line in text.splitlines()]
-    assert [line.partition("#")[2] for line in editor.text.splitlines()] == comments
+    assert len(lines_changed(text, editor.text)) <= 3, "two, but where a list of several lines becomes one"
+    assert comments(editor.text) == comments(text)
+
+
+def comments(text: str) -> list[str]:
+    return [line.partition("#")[2] for line in text.splitlines() if "#" in line]
 
 
 def test_a_feed_is_updated_in_one_line(folder: Path, ssmd: Callable[..., Said]) -> None:

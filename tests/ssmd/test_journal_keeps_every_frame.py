@@ -108,7 +108,7 @@ def test_when_the_venue_was_heard_last_is_known_after_all_of_it_is_archived(tmp_
     j.confirm(lambda conn, first, last: True)
     j.close()
     found = journal.Journal(tmp_path).recover()
-    assert (found.heard, found.ts_recv) == (1030, 1039)
+    assert (found.places[""].heard, found.ts_recv) == (1030, 1039)
 
 
 def test_recovery_tells_how_the_last_run_ended(tmp_path: Path) -> None:
@@ -123,7 +123,8 @@ def test_recovery_tells_how_the_last_run_ended(tmp_path: Path) -> None:
     found = journal.Journal(tmp_path).recover()
     assert found.last == {"c": 2, "d": 1}
     assert found.closed == {"c"}
-    assert (found.conn, found.venue_crc32) == ("d", journal.zlib.crc32(b'{"last":true}\n'))
+    former = found.places[""]
+    assert (former.conn, former.venue_crc32) == ("d", journal.zlib.crc32(b'{"last":true}\n'))
 
 
 def test_frames_are_found_by_connection_and_number(tmp_path: Path) -> None:
@@ -141,4 +142,5 @@ def test_an_answer_to_a_request_is_no_sign_of_the_connection(tmp_path: Path) -> 
     j.close()
     found = journal.Journal(tmp_path).recover()
     assert (found.records, found.last) == (4, {"c": 4})
-    assert (found.heard, found.venue_crc32) == (heard.heard, heard.venue_crc32) == (1003, found.venue_crc32)
+    assert found.places == heard.places
+    assert (found.places[""].heard, found.places[""].venue_crc32) == (1003, heard.places[""].venue_crc32)

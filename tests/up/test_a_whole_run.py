@@ -72,6 +72,9 @@ def test_ctrl_c_on_a_terminal_stops_all_of_it_within_ten_seconds(tmp_path: Path)
         addresses = config.load_addresses(data)
         assert addresses is not None
         assert addresses.supervisor == terminal.pid
+        terminal.read_until(r"schedules: \d+ added", 20)
+        diff = subprocess.run([str(SSMD), "schedule", "diff", "--data", str(data)], capture_output=True, timeout=30)
+        assert (diff.returncode, diff.stdout) == (0, b"")
         began = time.monotonic()
         terminal.press(b"\x03")
         code = terminal.wait()

@@ -77,8 +77,11 @@ async def test_what_temporal_knows_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_missing_server_is_one_sentence() -> None:
-    with pytest.raises(Permanent, match=r"there is no weed on PATH or in .*: install it, or run `.* pip install weed`"):
-        servers.find_binary("weed")
+    with pytest.raises(
+        Permanent,
+        match=r"there is no no-such-server on PATH or in .*: install it, or run `.* pip install no-such-server`",
+    ):
+        servers.find_binary("no-such-server")
 
 
 def test_a_binary_on_the_path_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

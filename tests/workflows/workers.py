@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -57,12 +58,15 @@ def write_addresses(data: Path, temporal: str, nats: str = "nats://127.0.0.1:1")
 
 
 @contextlib.contextmanager
-def running_worker(data: Path, port: int, *options: str) -> Iterator[RunningWorker]:
+def running_worker(
+    data: Path, port: int, *options: str, variables: dict[str, str] | None = None
+) -> Iterator[RunningWorker]:
     """`python -m services.worker`, killed at the end if it still runs."""
-    log = data / "worker.log"
+    log = data / f"worker-{port}.log"
     command = [sys.executable, "-m", "services.worker", "--data", str(data), "--port", str(port), *options]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
+        environment = os.environ | (variables or {})
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=environment)
     try:
         yield RunningWorker(process, f"http://127.0.0.1:{port}", log)
     finally:

@@ -53,6 +53,8 @@ class Adapter:
     def __init__(self, subscription: Subscription) -> None:
         self._expected = 1
 
+    brings_all = False
+
     def opened(self) -> Sequence[bytes]:
         return [b'{"cmd":"subscribe"}']
 
@@ -68,6 +70,8 @@ class Adapter:
             owed.append(b'{"cmd":"snapshot"}')
         elif market.type == "snapshot":
             notices.append(Notice("mended", (), "sequence"))
+        if market.type == "snapshot":
+            notices.append(Notice("explained", channels=("trade", "book")))
         self._expected = market.seq + 1
         return Received(market.type, market.symbol, owed=tuple(owed), notices=tuple(notices))
 

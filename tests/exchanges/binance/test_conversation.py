@@ -229,7 +229,9 @@ def test_streams_that_the_venue_drops_are_subscribed_again() -> None:
     del talk.connection._streams[name]
     talk.generate(1.0)
     talk.send(talk.adapter.probe())
-    assert Counter(talk.kinds()) == {"break": 1, "warning": 1}
+    assert Counter(talk.kinds()) == {"break": 1, "warning": 1, "explained": 1}
+    (told,) = [n for n in talk.notices if n.kind == "explained"]
+    assert "bookTicker" in told.channels and "trade" not in told.channels, "of what is not listed nothing is explained"
     talk.generate(3.0)
     assert name in talk.connection._streams
     assert talk.kinds().count("break") == talk.kinds().count("mended") >= 1

@@ -626,7 +626,10 @@ def test_a_probe_asks_for_a_sign_of_life_and_for_the_latest_book() -> None:
     test, book = _calls(adapter.probe())
     assert test["method"] == "public/test"
     assert book["method"] == "public/get_order_book" and book["params"] == {"instrument_name": "B", "depth": 1}
-    assert adapter.received(_answer(book["id"], {"change_id": 90, "bids": []}), 0).notices == ()
+    (told,) = adapter.received(_answer(book["id"], {"change_id": 90, "bids": []}), 0).notices
+    assert (told.kind, told.channels) == ("explained", ("book",))
+    (told,) = adapter.received(_answer(test["id"], {"version": "1.2.26"}), 0).notices
+    assert told.kind == "explained" and "book" not in told.channels
     for second in range(1, 9):
         assert adapter.tick(second * SECOND) is None
 

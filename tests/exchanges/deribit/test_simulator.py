@@ -14,7 +14,7 @@ from exchanges.deribit import simulator as grammar
 from exchanges.deribit.markets import kind_of, number
 from exchanges.deribit.messages import CHANNELS, place
 from exchanges.deribit.simulator import DeribitConnection, DeribitSimulator
-from exchanges.port import Record, Request, Simulation, Unparsable
+from exchanges.port import Answer, Record, Request, Simulation, TradesRequest, Unparsable, Verdict
 from tests.exchanges.deribit.books import Books
 
 SECOND = 1_000_000_000
@@ -328,7 +328,7 @@ def test_trades_are_those_that_were_sent_and_pages_leave_none_out(simulator: Der
         (rest.trades("BTC-PERPETUAL", 1010 * 1_000_000, 1500 * 1_000_000), range(40, 2004)),
         (rest.trades_by_seq("BTC-PERPETUAL", 7, 2400), range(7, 2401)),
     ):
-        request: Request | None = first
+        request: TradesRequest | None = first
         got: list[str | None] = []
         while request is not None:
             page = rest.trades_page(request, _body(_get(simulator, request)))
@@ -364,28 +364,27 @@ def guarded() -> DeribitSimulator:
     return DeribitSimulator(Simulation(key_id="an-id", public_key=SECRET))
 
 
-def _verdict(guarded: DeribitSimulator, key_id: str, secret: bytes, sent_ns: int = NOW) -> str | None:
-    request = rest.key_check(venue.key(key_id, secret), sent_ns)
-    status, answer = _get(guarded, request)
-    return rest.key_verdict(status, json.dumps(answer).encode(), sent_ns)
+def _verdict(guarded: DeribitSimulator, key_id: str, secret: bytes, sent_ns: int = NOW) -> Verdict:
+    status, answer = _get(guarded, venue.key(key_id, secret).signed(venue.key_check(), sent_ns))
+    return venue.key_verdict(Answer(status, json.dumps(answer).encode()), sent_ns)
 
 
 def test_our_key_check_tells_a_good_key_from_every_bad_one(guarded: DeribitSimulator) -> None:
-    assert _verdict(guarded, "an-id", SECRET) is None
+    assert _verdict(guarded, "an-id", SECRET).state == "accepted"
     for verdict in (_verdict(guarded, "other", SECRET), _verdict(guarded, "an-id", b"OTHER")):
-        assert verdict is not None and "check client id and secret" in verdict
+        assert verdict.state == "wrong" and "check client id and secret" in verdict.said
     late = _verdict(guarded, "an-id", SECRET, NOW - 90 * SECOND)
-    assert late is not None and "this machine's clock is off by -90.0 s" in late
+    assert late.state == "clock" and "this machine's clock is off by -90.0 s" in late.said
     guarded.scope = "trade:read connection"
     poor = _verdict(guarded, "an-id", SECRET)
-    assert poor is not None and "give it the scope account:read" in poor
+    assert poor.state == "under-privileged" and "give it the scope account:read" in poor.said
 
 
 def test_a_signed_header_a_token_and_basic_open_private_methods(guarded: DeribitSimulator) -> None:
     path = "/api/v2/private/get_account_summary?currency=BTC"
     key = venue.key("an-id", SECRET)
     basic = base64.b64encode(b"an-id:" + SECRET).decode()
-    request = rest.key_check(key, NOW)
+    request = key.signed(venue.key_check(), NOW)
     token = _get(guarded, request)[1]["result"]["access_token"]
     for header in (key.headers("GET", path, NOW)["Authorization"], f"Basic {basic}", f"Bearer {token}"):
         answer = guarded.answer("GET", path, {"authorization": header}, NOW)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from exchanges.kalshi import rest, venue
-from exchanges.port import Request, Unparsable
+from exchanges.port import Answer, Request, Unparsable
 from ssmd.errors import Permanent, Transient
 
 FIXTURES = Path(__file__).parents[3] / "exchanges" / "kalshi" / "fixtures" / "rest"
@@ -42,11 +42,48 @@ def test_status_events_and_trades_are_read() -> None:
     assert rest.exchange_status_answer(_body("exchange_status.json")) == rest.ExchangeStatus(True, True, None)
     records, more = rest.events_page(rest.events(), _body("events.json"))
     assert records[0]["event_ticker"] == "KXELONMARS-99" and more is not None
-    trades = rest.trades_page(rest.trades("KXELONMARS-99", 0, 1), _body("trades.json"))
-    assert trades.trades[0]["trade_id"] == "961535f3-d80f-5462-e91d-88d4fe6db285"
+    trades = venue.trades_page(rest.trades("KXELONMARS-99", 0, 1 << 62), _body("trades.json"))
+    assert trades.trades[0].trade_id == "961535f3-d80f-5462-e91d-88d4fe6db285"
+    assert trades.trades[0].symbol == "KXELONMARS-99" and trades.trades[0].side in {"buy", "sell"}
     assert trades.next is not None and trades.next.query["ticker"] == "KXELONMARS-99"
-    keys = rest.api_keys_answer(b'{"api_keys":[{"api_key_id":"a","name":"n","scopes":["read","write"]}]}')
-    assert keys[0].scopes == ["read", "write"]
+    assert venue.trades_page(rest.trades("KXELONMARS-99", 0, 1), _body("trades.json")).trades == []
+
+
+def test_fees_are_those_of_series_with_their_multiplier() -> None:
+    series, changes = venue.fees([])
+    body = (
+        b'{"series":[{"ticker":"A","fee_type":"quadratic","fee_multiplier":0.5},'
+        b'{"ticker":"B","fee_type":"quadratic_with_maker_fees","fee_multiplier":1},{"ticker":"C","fee_type":"flat"}]}'
+    )
+    fees = venue.fees_page(series, body).fees
+    assert [(f.symbol, f.maker, f.taker, f.basis, f.of) for f in fees] == [
+        ("A", "0", "0.035", "p(1-p)", "series"),
+        ("B", "0.0175", "0.07", "p(1-p)", "series"),
+        ("C", None, None, "p(1-p)", "series"),
+    ]
+    body = (
+        b'{"series_fee_change_arr":[{"id":"x","series_ticker":"A","fee_type":"quadratic","fee_multiplier":2,'
+        b'"scheduled_ts":"2026-09-01T00:00:00Z"}]}'
+    )
+    (fee,) = venue.fees_page(changes, body).fees
+    assert (fee.symbol, fee.taker, fee.since_ns) == ("A", "0.14", 1_788_220_800_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "state", "says"),
+    [
+        (200, b'{"api_keys":[{"api_key_id":"a","scopes":["read","write"]}]}', "accepted", "knows"),
+        (200, b'{"api_keys":[{"api_key_id":"a","scopes":["write"]}]}', "under-privileged", "scope `read`"),
+        (200, b"<html>", "down", "documents"),
+        (401, b'{"error":{"code":"header_timestamp_expired"}}', "clock", "clock"),
+        (401, b'{"error":{"code":"authentication_error","details":"NOT_FOUND"}}', "wrong", "NOT_FOUND"),
+        (403, b"", "under-privileged", "permission"),
+        (503, b"", "down", "maintenance"),
+    ],
+)
+def test_each_fault_of_a_key_has_its_name(status: int, body: bytes, state: str, says: str) -> None:
+    verdict = venue.key_verdict(Answer(status, body), 0, "a")
+    assert verdict.state == state and says in verdict.said
 
 
 @pytest.mark.parametrize(

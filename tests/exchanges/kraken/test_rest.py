@@ -8,7 +8,7 @@ import pytest
 
 from exchanges.kraken import rest, venue
 from exchanges.kraken.simulator import KrakenSimulator
-from exchanges.port import Answer, Request, Simulation, Unparsable
+from exchanges.port import Answer, Fee, Request, Simulation, TradesRequest, Unparsable, Verdict
 from ssmd.errors import Permanent, SsmdError, Transient
 from ssmd.events import Trade
 
@@ -92,7 +92,7 @@ def test_pages_of_trades_hold_each_trade_of_a_time_once() -> None:
         simulator.generate(NOW + step * SECOND // 4)
     (market,) = simulator.markets.values()
     start, end = market.trades[10].ts_ns, market.trades[-20].ts_ns
-    request: rest.TradesRequest | None = rest.trades(market.symbol, start, end)
+    request: TradesRequest | None = rest.trades(market.symbol, start, end)
     found: list[Trade] = []
     pages = 0
     while request is not None:
@@ -113,7 +113,7 @@ def test_a_day_without_trades_is_one_empty_page() -> None:
     simulator.generate(NOW)
     (symbol,) = simulator.markets
     request = rest.trades(symbol, NOW, NOW + SECOND)
-    assert rest.trades_page(request, _ask(simulator, request).body) == rest.TradesPage([], None)
+    assert rest.trades_page(request, _ask(simulator, request).body) == ([], None)
 
 
 @pytest.mark.parametrize(
@@ -136,47 +136,48 @@ def test_an_answer_that_holds_no_trades_is_unparsable(result: dict[str, object])
 
 
 def test_fees_are_fractions_by_turnover() -> None:
-    fees = [fee for fee in rest.fees_page(rest.fees(), PAIRS) if fee.symbol == "BTC/USD"]
-    assert fees[0] == rest.Fee("BTC/USD", "0", "0.0016", "0.0026")
-    assert fees[-1][1:] == ("10000000", "0", "0.001")
+    fees = [fee for fee in rest.fees_page(rest.fees(), PAIRS).fees if fee.symbol == "BTC/USD"]
+    assert fees[0] == Fee("BTC/USD", "0.0016", "0.0026")
+    assert (fees[-1].volume, fees[-1].maker, fees[-1].taker) == ("10000000", "0", "0.001")
     assert [Decimal(f.volume) for f in fees] == sorted(Decimal(f.volume) for f in fees)
 
 
-def _checked(simulator: KrakenSimulator, key_id: str = "K", secret: bytes = SECRET, now_ns: int = NOW) -> str | None:
-    request = rest.key_check(venue.key(key_id, secret), now_ns)  # type: ignore[arg-type]
+def _checked(simulator: KrakenSimulator, key_id: str = "K", secret: bytes = SECRET, now_ns: int = NOW) -> Verdict:
+    request = venue.key(key_id, secret).signed(venue.key_check(), now_ns)
     headers = {name.lower(): value for name, value in request.headers.items()}
-    answer = simulator.answer(request.method, request.path, headers, now_ns, request.body)
-    return rest.key_verdict(answer.status, answer.body)
+    return venue.key_verdict(simulator.answer(request.method, request.path, headers, now_ns, request.body), now_ns)
 
 
 def test_the_key_check_finds_what_is_wrong() -> None:
     simulator = KrakenSimulator(Simulation(key_id="K", public_key=SECRET))
-    assert _checked(simulator) is None
-    assert "clock is behind" in str(_checked(simulator))  # the same nonce again
-    assert "clock is behind" in str(_checked(simulator, now_ns=NOW - SECOND))
-    assert "no such key" in str(_checked(simulator, "other", now_ns=NOW + SECOND))
-    assert "does not belong" in str(_checked(simulator, "K", b"b3RoZXI=", now_ns=NOW + SECOND))
-    assert _checked(simulator, now_ns=NOW + SECOND) is None
+    assert _checked(simulator).state == "accepted"
+    for again in (_checked(simulator), _checked(simulator, now_ns=NOW - SECOND)):  # the same nonce, a lower one
+        assert again.state == "clock" and "clock is behind" in again.said
+    unknown = _checked(simulator, "other", now_ns=NOW + SECOND)
+    assert unknown.state == "wrong" and "no such key" in unknown.said
+    wrong = _checked(simulator, "K", b"b3RoZXI=", now_ns=NOW + SECOND)
+    assert wrong.state == "wrong" and "does not belong" in wrong.said
+    assert _checked(simulator, now_ns=NOW + SECOND).state == "accepted"
 
 
 @pytest.mark.parametrize(
-    ("errors", "says"),
+    ("errors", "state", "says"),
     [
-        (["EAPI:Invalid key"], "no such key"),
-        (["EAPI:Invalid signature"], "does not belong"),
-        (["EAPI:Invalid nonce"], "clock"),
-        (["EGeneral:Permission denied"], "Query funds"),
-        (["EAuth:Account unconfirmed"], "account"),
-        (["WGeneral:something", "EGeneral:Temporary lockout"], "wait"),
+        (["EAPI:Invalid key"], "wrong", "no such key"),
+        (["EAPI:Invalid signature"], "wrong", "does not belong"),
+        (["EAPI:Invalid nonce"], "clock", "clock"),
+        (["EGeneral:Permission denied"], "under-privileged", "Query funds"),
+        (["EAuth:Account unconfirmed"], "wrong", "account"),
+        (["WGeneral:something", "EGeneral:Temporary lockout"], "down", "wait"),
     ],
 )
-def test_each_error_has_its_meaning(errors: list[str], says: str) -> None:
-    verdict = rest.key_verdict(200, _error(*errors))
-    assert verdict is not None and says in verdict and errors[-1] in verdict
+def test_each_error_has_its_meaning(errors: list[str], state: str, says: str) -> None:
+    verdict = rest.key_verdict(Answer(200, _error(*errors)), NOW)
+    assert verdict.state == state and says in verdict.said and errors[-1] in verdict.said
 
 
 def test_a_warning_is_no_error() -> None:
-    assert rest.key_verdict(200, b'{"error":["WGeneral:beware"],"result":{}}') is None
+    assert rest.key_verdict(Answer(200, b'{"error":["WGeneral:beware"],"result":{}}'), NOW).state == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -190,9 +191,8 @@ def test_a_warning_is_no_error() -> None:
         (403, b"<html>", Permanent),
     ],
 )
-def test_an_answer_that_says_nothing_of_the_key_is_raised(status: int, body: bytes, kind: type[SsmdError]) -> None:
-    with pytest.raises(kind):
-        rest.key_verdict(status, body)
+def test_an_answer_that_says_nothing_of_the_key(status: int, body: bytes, kind: type[SsmdError]) -> None:
+    assert rest.key_verdict(Answer(status, body), NOW).state == ("down" if kind is Transient else "wrong")
     assert type(venue.refusal(status, body)) is kind
 
 

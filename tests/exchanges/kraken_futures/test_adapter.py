@@ -321,5 +321,6 @@ def test_warnings_of_the_venue_are_told() -> None:
 def test_it_asks_for_heartbeats_once_more_when_it_wonders_whether_silence_is_genuine() -> None:
     adapter = _live(XBT)
     assert _commands(adapter.probe()) == [{"event": "subscribe", "feed": "heartbeat"}]
+    assert _kinds(adapter.received(_frame(event="subscribed", feed="heartbeat"), 0)) == ["explained"]
     assert adapter.received(_frame(event="subscribed", feed="heartbeat"), 0) == Received(frames.CONTROL, None)
     assert adapter.tick(100 * SECOND) is None

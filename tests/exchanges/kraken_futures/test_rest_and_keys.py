@@ -11,7 +11,7 @@ import pytest
 
 from exchanges.kraken_futures import rest, signing, venue
 from exchanges.kraken_futures.simulator import KrakenFuturesSimulator
-from exchanges.port import Answer, Request, Simulation, Unparsable
+from exchanges.port import Answer, Request, Simulation, TradesRequest, Unparsable, Verdict
 from ssmd.errors import Permanent, SsmdError, Transient
 from ssmd.events import Trade
 
@@ -55,7 +55,7 @@ def test_executions_are_paged_by_their_token() -> None:
         simulator.generate(NOW + step * SECOND // 4)
     (market,) = simulator.markets.values()
     start, end = (market.trades[i].time_ms * 1_000_000 for i in (10, -20))
-    request: rest.TradesRequest | None = rest.trades(market.product, start, end)
+    request: TradesRequest | None = rest.trades(market.product, start, end)
     found: list[Trade] = []
     pages = 0
     while request is not None:
@@ -87,7 +87,7 @@ def test_a_documented_execution_is_read_exactly() -> None:
 
 
 def test_there_is_no_fee_schedule_to_be_trusted() -> None:
-    assert rest.fees() is None  # type: ignore[func-returns-value]
+    assert venue.fees([]) == []
 
 
 # -------------------------------------------------------------------------------------------------------------- keys
@@ -121,21 +121,23 @@ def test_a_secret_is_refused_or_hidden() -> None:
         pickle.dumps(key)
 
 
-def _checked(simulator: KrakenFuturesSimulator, key_id: str, secret: bytes, now_ns: int) -> str | None:
-    request = rest.key_check(signing.Key(key_id, secret), now_ns)
+def _checked(simulator: KrakenFuturesSimulator, key_id: str, secret: bytes, now_ns: int) -> Verdict:
+    request = venue.key(key_id, secret).signed(venue.key_check(), now_ns)
     headers = {name.lower(): value for name, value in request.headers.items()}
-    answer = simulator.answer(request.method, request.path, headers, now_ns)
-    return rest.key_verdict(answer.status, answer.body)
+    return venue.key_verdict(simulator.answer(request.method, request.path, headers, now_ns), now_ns)
 
 
 def test_the_key_check_finds_what_is_wrong() -> None:
     simulator = KrakenFuturesSimulator(Simulation(key_id="K", public_key=SECRET))
-    assert _checked(simulator, "K", SECRET, NOW) is None
-    assert "another program" in str(_checked(simulator, "K", SECRET, NOW))
-    assert "clock is behind" in str(_checked(simulator, "K", SECRET, NOW - SECOND))
+    assert _checked(simulator, "K", SECRET, NOW).state == "accepted"
+    again = _checked(simulator, "K", SECRET, NOW)
+    assert again.state == "clock" and "another program" in again.said
+    earlier = _checked(simulator, "K", SECRET, NOW - SECOND)
+    assert earlier.state == "clock" and "clock is behind" in earlier.said
     for key_id, secret in (("other", SECRET), ("K", base64.b64encode(b"other"))):
-        assert "spot key" in str(_checked(simulator, key_id, secret, NOW + SECOND))
-    assert _checked(simulator, "K", SECRET, NOW + SECOND) is None
+        wrong = _checked(simulator, key_id, secret, NOW + SECOND)
+        assert wrong.state == "wrong" and "spot key" in wrong.said
+    assert _checked(simulator, "K", SECRET, NOW + SECOND).state == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -148,9 +150,8 @@ def test_the_key_check_finds_what_is_wrong() -> None:
         (404, b"", Permanent),
     ],
 )
-def test_an_answer_that_says_nothing_of_the_key_is_raised(status: int, body: bytes, kind: type[SsmdError]) -> None:
-    with pytest.raises(kind):
-        rest.key_verdict(status, body)
+def test_an_answer_that_says_nothing_of_the_key(status: int, body: bytes, kind: type[SsmdError]) -> None:
+    assert rest.key_verdict(Answer(status, body), NOW).state == ("down" if kind is Transient else "wrong")
     assert type(venue.refusal(status, body)) is kind
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from exchanges.polymarket import rest
 from exchanges.polymarket.markets import Fill
 from exchanges.polymarket.simulator import PolymarketSimulator
-from exchanges.port import Answer, Request, Simulation, Unparsable
+from exchanges.port import Answer, Request, Simulation, TradesRequest, Unparsable
 from ssmd.errors import Permanent, Transient
 
 from .recorded import recording
@@ -66,7 +67,7 @@ def test_recorded_markets_are_understood() -> None:
     page = rest.instruments_page(rest.instruments([])[0], json.dumps({"markets": reopened}).encode())
     assert page.symbols == [token for t in told for token in t["token_ids"]]
     fees, following = rest.fees_page(rest.fees(), json.dumps({"markets": reopened}).encode())
-    assert following is None and {(f.rate, f.exponent) for f in fees} == {("0.07", "1.0")}
+    assert following is None and {(f.maker, f.taker, f.detail["exponent"]) for f in fees} == {("0", "0.07", "1.0")}
 
 
 def test_lists_may_be_lists_or_texts() -> None:
@@ -83,9 +84,12 @@ def test_lists_may_be_lists_or_texts() -> None:
 
 def test_recorded_trades_keep_their_digits() -> None:
     body = recording("rest/nautilus/trades.json").read_bytes()
-    page = rest.trades_page(rest.trades("0x1", 0, SECOND), body)
     told = json.loads(body)
-    assert [(t.symbol, t.ts_event) for t in page.trades] == [(x["asset"], x["timestamp"] * SECOND) for x in told]
+    token = told[0]["asset"]
+    page = rest.trades_page(rest.market_trades("0x1", rest.trades(token, 0, 1 << 62)), body)
+    assert [(t.symbol, t.ts_event) for t in page.trades] == [
+        (token, x["timestamp"] * SECOND) for x in told if x["asset"] == token
+    ]
     assert page.trades[0].price == "0.998" and page.trades[0].size == "5.4" and page.trades[0].side == "sell"
     assert page.next is None
 
@@ -93,12 +97,15 @@ def test_recorded_trades_keep_their_digits() -> None:
 def test_all_trades_of_a_window_are_paged_through_even_beyond_the_highest_offset(
     simulator: PolymarketSimulator,
 ) -> None:
-    condition = next(iter(simulator.exchange.markets))
+    condition, market = next(iter(simulator.exchange.markets.items()))
+    token, other = market.tokens
     for i in range(25_000):
-        simulator.exchange.trade(Fill("1", condition, "BUY", "0.5", "1", NOW + i * SECOND // 50, f"0x{i}"))
+        if i % 5 == 0:
+            simulator.exchange.trade(Fill(other, condition, "BUY", "0.5", "1", NOW + i * SECOND // 50, f"0z{i}"))
+        simulator.exchange.trade(Fill(token, condition, "BUY", "0.5", "1", NOW + i * SECOND // 50, f"0x{i}"))
         simulator.exchange.trade(Fill("1", "another", "BUY", "0.5", "1", NOW + i * SECOND // 50, f"0y{i}"))
     expected = {f"0x{i}" for i in range(25_000)}
-    todo: Request | None = rest.trades(condition, NOW, NOW + 600 * SECOND)
+    todo: TradesRequest | None = rest.trades(token, NOW, NOW + 600 * SECOND)
     found: set[str | None] = set()
     while todo is not None:
         answer = ask(simulator, todo)
@@ -111,8 +118,8 @@ def test_all_trades_of_a_window_are_paged_through_even_beyond_the_highest_offset
 
 def test_more_trades_in_a_second_than_can_be_paged_through_are_an_error() -> None:
     row = {"asset": "1", "side": "BUY", "price": 0.5, "size": 1, "timestamp": 11}
-    request = rest.trades("0x1", 10 * SECOND, 10 * SECOND)
-    last = Request("GET", request.path, {**request.query, "offset": "9500"}, host=request.host)
+    request = rest.market_trades("0x1", rest.trades("1", 10 * SECOND, 10 * SECOND))
+    last = replace(request, query={**request.query, "offset": "9500"})
     with pytest.raises(Unparsable, match="one second"):
         rest.trades_page(last, json.dumps([row] * 500).encode())
 

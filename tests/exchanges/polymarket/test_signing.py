@@ -11,7 +11,7 @@ import pytest
 from exchanges.polymarket import rest
 from exchanges.polymarket.signing import HEADERS, Key, signature
 from exchanges.polymarket.simulator import PolymarketSimulator
-from exchanges.port import Simulation
+from exchanges.port import Answer, Simulation
 from ssmd.errors import Permanent
 
 SECOND = 1_000_000_000
@@ -66,15 +66,22 @@ def test_what_is_no_key_says_so_without_showing_it(bad: bytes) -> None:
 )
 def test_the_venue_tells_good_keys_from_bad(given: Key, late: int, good: bool) -> None:
     venue = PolymarketSimulator(Simulation(key_id=ID, public_key=json.dumps(PARTS).encode()))
-    request, headers = rest.key_check(given, NOW)
-    lower = {name.lower(): value for name, value in headers.items()}
+    request = given.signed(rest.key_check(), NOW)
+    lower = {name.lower(): value for name, value in request.headers.items()}
     answer = venue.answer(request.method, request.target, lower, NOW + late * SECOND)
-    verdict = rest.key_verdict(answer.status, answer.body)
-    assert (verdict is None) == good
-    assert good or "Invalid api key" in str(verdict)
+    verdict = rest.key_verdict(answer, NOW)
+    assert verdict.state == ("accepted" if good else "wrong")
+    assert good or "Invalid api key" in verdict.said
+
+
+def test_a_clock_that_is_off_is_told_by_the_venues_own() -> None:
+    late = Answer(401, b"{}", {"Date": "Tue, 11 Aug 2026 01:20:00 GMT"})
+    verdict = rest.key_verdict(late, NOW)
+    assert verdict.state == "clock" and "off by -284 s" in verdict.said
 
 
 def test_other_verdicts() -> None:
-    assert "no key of it" in str(rest.key_verdict(200, b'{"apiKeys":[]}'))
-    assert "account or the place" in str(rest.key_verdict(403, b"{}"))
-    assert "busy" in str(rest.key_verdict(503, b""))
+    verdicts = [rest.key_verdict(Answer(*a), NOW) for a in ((200, b'{"apiKeys":[]}'), (403, b"{}"), (503, b""))]
+    assert [v.state for v in verdicts] == ["wrong", "under-privileged", "down"]
+    for verdict, words in zip(verdicts, ("no key of it", "account or the place", "busy"), strict=True):
+        assert words in verdict.said

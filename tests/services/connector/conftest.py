@@ -27,11 +27,14 @@ class _Frame(msgspec.Struct):
     type: str = ""
     symbol: str = "S"
     rest: str = ""
+    answer: int = 0
 
 
 class FakeAdapter:
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
+
+    brings_all = False
 
     def opened(self) -> Sequence[bytes]:
         return [b'{"cmd":"subscribe"}']
@@ -51,6 +54,11 @@ class FakeAdapter:
             return Received("answer", None)
         if frame.type == "wanted":
             return Received("trade", frame.symbol, asks=(Request("GET", "/book", {"of": "S"}, [wire]),))
+        if frame.type == "refuse":
+            told = Notice("refused", (frame.symbol,), evidence="no such market")
+            return Received("control", None, notices=(told,))
+        if frame.answer:
+            return Received("control", None, notices=(Notice("explained", channels=("trade",)),))
         if frame.type == "ask":
             return Received("control", None, owed=(b'{"answer":1}',))
         return Received(frame.type, frame.symbol)

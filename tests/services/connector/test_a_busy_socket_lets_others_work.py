@@ -93,7 +93,9 @@ async def largest_turn(url: str) -> tuple[int, int, str]:
             largest, since = max(largest, since), 0
             await asyncio.sleep(0)
 
-    link = await Link.connect(Target(url, {}, False, 1 << 20), SystemClock(), lambda _: [], on_frames, 10)
+    tls = ssl.create_default_context() if url.startswith("wss") else None
+    target = Target(url, {}, False, 1 << 20, tls)
+    link = await Link.connect(target, SystemClock(), lambda _: [], on_frames, 10)
     working = asyncio.create_task(others())
     async with asyncio.timeout(30):
         reason = await link.ended

@@ -52,7 +52,7 @@ def _gap(folder: Path, knows_since: bool) -> Gap:
     def take(position: Position, records: Sequence[Record]) -> None:
         put.extend(records)
 
-    capture = Capture("t", "fake", journal, take, warn=lambda notice: None)
+    capture = Capture("t", "fake", journal, take, warn=lambda connection, notice: None)
     connection = Connection("fake-0-0-0", _Numbered(knows_since))
     for wire, ts_recv in ((b"A 1", 10), (b"B 7", 30), (b"A 3", 40)):
         capture.receive(connection, [wire], ts_recv)

@@ -8,7 +8,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from services.connector import connector as connector_module
+from services.connector import carrier as carrier_module
 from ssmd import config
 
 from .conftest import Rig, until
@@ -16,8 +16,8 @@ from .conftest import Rig, until
 
 @pytest.fixture(autouse=True)
 def short_lives(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector_module, "SETTLED_SECONDS", 0.6)
-    monkeypatch.setattr(connector_module, "AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr(carrier_module, "SETTLED_SECONDS", 0.6)
+    monkeypatch.setattr(carrier_module, "AGAIN_SECONDS", 0.2)
     version = rig.feed.versions[0].model_copy(update={"limits": config.Limits(connection_seconds=1.0)})
     rig.feed = rig.feed.model_copy(update={"versions": [version]})
 
@@ -81,7 +81,7 @@ async def test_a_second_connection_that_was_not_whole_yet_takes_over_with_a_gap(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The venue ends the first one while the second has just been opened: no third one is needed."""
-    monkeypatch.setattr(connector_module, "SETTLED_SECONDS", 2.0)
+    monkeypatch.setattr(carrier_module, "SETTLED_SECONDS", 2.0)
 
     async def script(connection: ServerConnection) -> None:
         talking = asyncio.create_task(chatter(connection))
@@ -107,7 +107,7 @@ async def test_a_second_connection_that_was_not_whole_yet_takes_over_with_a_gap(
 
 
 async def test_a_stop_ends_both(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector_module, "SETTLED_SECONDS", 60.0)
+    monkeypatch.setattr(carrier_module, "SETTLED_SECONDS", 60.0)
     rig.script = chatter
     await rig.start("archiver")
     await rig.start("connector")

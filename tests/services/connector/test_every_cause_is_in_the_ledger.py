@@ -221,7 +221,8 @@ async def test_what_cannot_be_parsed_is_a_row_too(rig: Rig) -> None:
     assert (row["cause"], "5 frames in quarantine" in str(row["evidence"])) == ("parse", True)
 
 
-async def test_a_planned_closure_is_maintenance_and_no_failure(rig: Rig) -> None:
+@pytest.mark.parametrize("told_by", ["the venue", "the feed's calendar"])
+async def test_a_planned_closure_is_maintenance_and_no_failure(told_by: str, rig: Rig) -> None:
     async def script(connection: ServerConnection) -> None:
         await connection.send('{"type":"trade","symbol":"S"}')
         if len(rig.sent) == 1:
@@ -231,10 +232,64 @@ async def test_a_planned_closure_is_maintenance_and_no_failure(rig: Rig) -> None
     await rig.start("archiver")
     await rig.start("connector")
     connector = rig.parts["connector"]
-    connector._schedule = b"{}"  # type: ignore[attr-defined]
-    connector._venue.planned = "maintenance from 3 to 5"  # type: ignore[attr-defined]
+    if told_by == "the venue":
+        connector._instruments.schedule = b"{}"  # type: ignore[attr-defined]
+        connector._venue.planned = "maintenance from 3 to 5"  # type: ignore[attr-defined]
+    else:
+        always = config.Closure(start="00:00", end="00:00", reason="maintenance from 3 to 5")
+        connector._instruments._calendar = config.Calendar(closures=[always])  # type: ignore[attr-defined]
     await until(lambda: len(rig.sent) == 2 and len(rig.sent[1]) == 1)
     await rig.stop("connector")
     await rig.stop("archiver")
     assert causes(rig) == [("maintenance", False), ("maintenance", True)]
     assert str(rig.rows("cause")[0]["evidence"]).endswith("planned: maintenance from 3 to 5")
+
+
+async def test_what_the_venue_refuses_is_missing_until_the_next_connection(rig: Rig) -> None:
+    async def script(connection: ServerConnection) -> None:
+        if len(rig.sent) == 1:
+            for kind in ("trade", "refuse", "trade", "refuse"):
+                await connection.send(f'{{"type":"{kind}","symbol":"S"}}')
+            await until(lambda: rig.status("connector")["gaps_open"] == 1)
+            connection.transport.abort()
+        await connection.send('{"type":"trade","symbol":"S"}')
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    refused: list[object] = []
+    await until(lambda: bool(refused.append(rig.status("connector")["refused"]) or refused[-1]))  # type: ignore[func-returns-value]
+    assert refused[-1] == [{"symbols": 1, "first": ["S"], "evidence": "no such market"}]
+    await until(lambda: len(rig.sent) == 2 and rig.status("connector")["gaps_open"] == 0)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    rows = rig.rows("cause")
+    assert [(r["cause"], r.get("end") is None) for r in rows if r["cause"] == "refused"] == [
+        ("refused", True),
+        ("refused", False),
+    ]
+    connected = next(line for line in rig.lines() if b'"type":"connected"' in bytes(line.frame))
+    assert 0 <= connected.ts_recv - int(str(rows[0]["start"])) < 1e9
+
+
+async def test_one_channel_that_falls_silent_among_others_is_stale(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the socket lives, and another channel does."""
+    monkeypatch.setattr(rhythm, "KNOWN_LOOKS", 8)
+
+    async def script(connection: ServerConnection) -> None:
+        await chatter(connection, 3.5)
+        while connection.close_code is None:
+            await connection.send('{"type":"ticker","symbol":"S"}')
+            await asyncio.sleep(0.05)
+            if rig.status("connector")["gaps_open"]:
+                await connection.send('{"type":"trade","symbol":"S"}')
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    await until(lambda: rig.status("connector")["gaps_open"] == 1, 12)
+    await until(lambda: rig.status("connector")["gaps_open"] == 0, 6)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    assert causes(rig) == [("stale", False), ("stale", True)]
+    assert str(rig.rows("cause")[0]["evidence"]).startswith("trade: no frame for ")

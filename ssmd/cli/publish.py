@@ -1,0 +1,64 @@
+"""`ssmd publish`: a rolled-up day goes to object storage."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssmd.errors import Permanent
+
+
+def publish(
+    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    date: Annotated[
+        str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.", show_default=False)
+    ],
+    local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
+    env: Annotated[
+        str | None, typer.Option(help="With --local, the environment whose storage it is (else: local).")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
+) -> None:
+    """Store a day's segments and tables in the environment's object storage, read them back, then tell readers."""
+    import asyncio  # noqa: PLC0415
+
+    import msgspec  # noqa: PLC0415
+
+    from ssmd import archive, config, jobs, service, tables  # noqa: PLC0415
+    from ssmd.cli import job  # noqa: PLC0415
+    from ssmd.cli.data import size  # noqa: PLC0415
+    from ssmd.cli.rollup import utc_date  # noqa: PLC0415
+
+    day = jobs.Publication(config.load_feed(feed).name, utc_date(date))
+    places = config.Places(data)
+    places.check()
+    try:
+        manifest = archive.load_manifest(archive.manifest_path(places.archive, day.feed, day.date))
+        rolled = tables.load_day(places.lake / tables.manifest_path(day.feed, day.date)).revision
+    except FileNotFoundError:
+        raise Permanent(
+            f"{day.feed} {day.date} is not rolled up in {data}: `ssmd rollup {day.feed} {day.date}` first"
+        ) from None
+    if not manifest.sealed or rolled != manifest.revision:
+        raise Permanent(
+            f"{day.feed} {day.date} has more frames than its tables: `ssmd rollup {day.feed} {day.date}` first"
+        )
+    if local:
+        done = job.here("PublishArchive", day, data, env=env, capture=True)
+        if done.returncode:
+            raise typer.Exit(done.returncode)  # it has said why
+        published = msgspec.json.decode(done.stdout, type=jobs.Published)
+    else:
+        again = f"ssmd publish {day.feed} {day.date}"
+        addresses = service.addresses(data, env)
+        published = asyncio.run(
+            job.by_temporal("PublishArchive", day, day.publish_id, jobs.Published, addresses, again)
+        )
+    if json:
+        typer.echo(msgspec.json.encode(published).decode())
+        return
+    typer.echo(
+        f"{published.feed} {published.date} is in {published.store}: revision {published.revision}, "
+        f"{published.objects:,} objects ({published.new:,} new) of {size(published.bytes)}, all read back"
+    )

@@ -1,0 +1,294 @@
+"""`ssmd schedule`: jobs that run by themselves, as the environment's YAML has them."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from ssmd.errors import Permanent, Transient
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+    from ssmd.config import Environment
+    from ssmd.scheduling import Change, Present
+
+R = TypeVar("R")
+
+EXIT_DIFFERENT = 1
+CONNECT_SECONDS = 5.0
+NOTHING = "nothing to change"
+
+app = typer.Typer(help="Have jobs run by themselves: the environment's `schedules:` at Temporal.", no_args_is_help=True)
+
+DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
+EnvironmentName = Annotated[str | None, typer.Option("--env", help="The environment (else: that of `ssmd up`).")]
+ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="As `ssmd schedule list` has it: rollup/kalshi.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def apply(data: DataFolder = Path("data"), env: EnvironmentName = None) -> None:
+    """Make Temporal's schedules what the YAML says; schedules not made by ssmd stay as they are."""
+
+    async def work(client: "Client", environment: "Environment") -> "list[Change]":
+        from ssmd import scheduling  # noqa: PLC0415
+
+        found = await scheduling.changes(client, environment.name, _planned(environment))
+        for line in _lines(found):  # before anything is done
+            typer.echo(line)
+        await scheduling.apply(client, environment.name, found)
+        return found
+
+    found = _at_temporal(data, env, work)
+    typer.echo(_counted(found) if found else NOTHING)
+
+
+@app.command()
+def diff(data: DataFolder = Path("data"), env: EnvironmentName = None, json: Json = False) -> None:
+    """Say what `apply` would change. Exit code 0: nothing; 1: something."""
+
+    async def work(client: "Client", environment: "Environment") -> "list[Change]":
+        from ssmd import scheduling  # noqa: PLC0415
+
+        return await scheduling.changes(client, environment.name, _planned(environment))
+
+    found = _at_temporal(data, env, work)
+    if json:
+        _echo_json([_change_record(change) for change in found])
+    else:
+        for line in _lines(found):
+            typer.echo(line)
+    if found:
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+@app.command("list")
+def list_(data: DataFolder = Path("data"), env: EnvironmentName = None, json: Json = False) -> None:
+    """List the environment's schedules at Temporal: when they run next, and what ran last."""
+    from ssmd.cli.data import print_table  # noqa: PLC0415
+
+    async def work(client: "Client", environment: "Environment") -> "list[Present]":
+        from ssmd import scheduling  # noqa: PLC0415
+
+        return await scheduling.present(client, environment.name)
+
+    found = _at_temporal(data, env, work)
+    if json:
+        _echo_json([_present_record(p) for p in found])
+        return
+    rows = [("schedule", "workflow", "when (UTC)", "overlap", "catch-up", "jitter", "next (UTC)", "runs", "last run")]
+    for p in found:
+        plan = p.planned
+        upcoming = "paused" if p.paused else f"{p.next:%m-%d %H:%M}" if p.next is not None else "never"
+        late, spread = _seconds(plan.catch_up_seconds), _seconds(plan.jitter_seconds)
+        rows.append(
+            (plan.id, plan.workflow, plan.when, plan.overlap, late, spread, upcoming, str(p.runs), p.last or "-")
+        )
+    print_table(rows, right={4, 5, 7})
+    if not found:
+        typer.echo("no schedules yet: `ssmd schedule apply` makes them", err=True)
+
+
+@app.command()
+def trigger(name: ScheduleName, data: DataFolder = Path("data"), env: EnvironmentName = None) -> None:
+    """Run a schedule's job now, once more, whatever its overlap policy."""
+
+    async def work(client: "Client", environment: "Environment") -> str:
+        from temporalio.client import ScheduleOverlapPolicy  # noqa: PLC0415
+
+        from ssmd import scheduling  # noqa: PLC0415
+
+        handle = await scheduling.handle(client, environment.name, name)
+        await handle.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
+        return handle.id
+
+    typer.echo(f"{_at_temporal(data, env, work)} runs now")
+
+
+@app.command()
+def pause(
+    name: ScheduleName,
+    note: Annotated[str, typer.Option(help="Why, for whoever finds it paused.")] = "paused by hand",
+    data: DataFolder = Path("data"),
+    env: EnvironmentName = None,
+) -> None:
+    """Let a schedule rest; `apply` leaves it so, unless the YAML says `paused: false`."""
+
+    async def work(client: "Client", environment: "Environment") -> str:
+        from ssmd import scheduling  # noqa: PLC0415
+
+        handle = await scheduling.handle(client, environment.name, name)
+        await handle.pause(note=note)
+        return handle.id
+
+    typer.echo(f"{_at_temporal(data, env, work)} is paused: {note}")
+
+
+@app.command()
+def resume(name: ScheduleName, data: DataFolder = Path("data"), env: EnvironmentName = None) -> None:
+    """Have a paused schedule run again."""
+
+    async def work(client: "Client", environment: "Environment") -> str:
+        from ssmd import scheduling  # noqa: PLC0415
+
+        handle = await scheduling.handle(client, environment.name, name)
+        await handle.unpause(note="resumed by hand")
+        return handle.id
+
+    typer.echo(f"{_at_temporal(data, env, work)} runs again")
+
+
+@app.command()
+def backfill(
+    name: ScheduleName,
+    start: Annotated[str, typer.Option("--from", metavar="DATE", help="The first UTC day on which runs were due.")],
+    end: Annotated[str, typer.Option("--to", metavar="DATE", help="The last one, included.")],
+    data: DataFolder = Path("data"),
+    env: EnvironmentName = None,
+) -> None:
+    """Make up for runs that were due on past days, one after another, each with the date it would have had then."""
+    from datetime import UTC, datetime, timedelta  # noqa: PLC0415
+
+    from ssmd.cli.rollup import utc_date  # noqa: PLC0415
+
+    first, last = (datetime.fromisoformat(utc_date(said)).replace(tzinfo=UTC) for said in (start, end))
+    if last < first:
+        raise Permanent(f"--to {last:%Y-%m-%d} is before --from {first:%Y-%m-%d}: swap them")
+
+    async def work(client: "Client", environment: "Environment") -> str:
+        from temporalio.client import ScheduleBackfill, ScheduleOverlapPolicy  # noqa: PLC0415
+
+        from ssmd import scheduling  # noqa: PLC0415
+
+        handle = await scheduling.handle(client, environment.name, name)
+        moment = timedelta(seconds=1)  # Temporal leaves the start itself out
+        until = last + timedelta(days=1) - moment
+        await handle.backfill(ScheduleBackfill(first - moment, until, ScheduleOverlapPolicy.BUFFER_ALL))
+        return handle.id
+
+    id_ = _at_temporal(data, env, work)
+    typer.echo(f"{id_}: the runs due from {first:%Y-%m-%d} to {last:%Y-%m-%d} run now, one after another")
+
+
+@app.command()
+def delete(name: ScheduleName, data: DataFolder = Path("data"), env: EnvironmentName = None) -> None:
+    """Remove a schedule from Temporal; one that is in the YAML comes back with the next `apply`."""
+
+    async def work(client: "Client", environment: "Environment") -> tuple[str, bool]:
+        from ssmd import scheduling  # noqa: PLC0415
+
+        handle = await scheduling.handle(client, environment.name, name)
+        await handle.delete()
+        return handle.id, any(plan.id == handle.id for plan in _planned(environment))
+
+    id_, returns = _at_temporal(data, env, work)
+    short = id_.split("/")[1]
+    typer.echo(f"{id_} is removed")
+    if returns:
+        typer.echo(f"the next `ssmd schedule apply` makes it again, unless `schedules:` says `{short}: null`", err=True)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def _at_temporal(data: Path, env: str | None, work: "Callable[[Client, Environment], Awaitable[R]]") -> R:
+    """Do something at the environment's Temporal. Raises Transient if it does not answer."""
+    import asyncio  # noqa: PLC0415
+
+    from temporalio.service import RPCError  # noqa: PLC0415
+
+    from ssmd import config, service, temporal  # noqa: PLC0415
+
+    addresses = service.addresses(data, env)
+    environment = config.load_environment(addresses.environment)
+
+    async def there() -> R:
+        connecting = temporal.connect(environment.temporal, addresses.temporal)
+        client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
+        return await work(client, environment)
+
+    try:
+        return asyncio.run(there())
+    except (RPCError, TimeoutError) as e:
+        why = e.message if isinstance(e, RPCError) else "no answer in time"
+        raise Transient(f"Temporal at {addresses.temporal} did not do it ({why}): try again") from e
+
+
+def _planned(environment: "Environment") -> "list[Any]":
+    from ssmd import config, schedules  # noqa: PLC0415
+
+    return schedules.planned(environment, config.application("workflows.runner").inputs())
+
+
+def _lines(found: "list[Change]") -> list[str]:
+    """The changes, as a diff."""
+    lines = []
+    for change in found:
+        plan = change.planned
+        if plan is None:
+            lines.append(f"- {change.id}")
+        elif change.kind == "add":
+            late, spread = _seconds(plan.catch_up_seconds), _seconds(plan.jitter_seconds)
+            lines.append(
+                f"+ {change.id}: {plan.workflow} {plan.input_json}, {plan.when}, "
+                f"overlap {plan.overlap}, catch-up {late}, jitter {spread}"
+            )
+        else:
+            told = ", ".join(f"{name} {_short(was)} -> {_short(becomes)}" for name, was, becomes in change.fields)
+            lines.append(f"~ {change.id}: {told}")
+    return lines
+
+
+def _short(value: object) -> str:
+    import msgspec  # noqa: PLC0415
+
+    return msgspec.json.encode(value).decode() if isinstance(value, dict) else str(value)
+
+
+def _counted(found: "list[Change]") -> str:
+    kinds = {"add": "added", "change": "changed", "remove": "removed"}
+    counts = {kind: sum(change.kind == kind for change in found) for kind in kinds}
+    return ", ".join(f"{count} {kinds[kind]}" for kind, count in counts.items() if count)
+
+
+def _seconds(seconds: int) -> str:
+    """Short: 90 s, 10 min, 7 d."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _echo_json(rows: list[dict[str, object]]) -> None:
+    import msgspec  # noqa: PLC0415
+
+    typer.echo(msgspec.json.encode(rows))
+
+
+def _change_record(change: "Change") -> dict[str, object]:
+    return {
+        "change": change.kind,
+        "schedule": change.id,
+        "planned": None if change.planned is None else _plan_record(change.planned),
+        "fields": {name: {"from": was, "to": becomes} for name, was, becomes in change.fields},
+    }
+
+
+def _plan_record(plan: "Any") -> dict[str, object]:
+    import dataclasses  # noqa: PLC0415
+
+    return {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan)}
+
+
+def _present_record(p: "Present") -> dict[str, object]:
+    return {
+        **_plan_record(p.planned),
+        "note": p.note,
+        "next": None if p.next is None else p.next.isoformat(),
+        "last": p.last,
+        "runs": p.runs,
+        "missed": p.missed,
+        "skipped": p.skipped,
+    }

@@ -1,0 +1,136 @@
+"""What a store has of a day, in one record that is written last: who reads the record finds the whole day, or none.
+
+    archive/…, lake/…                  as in a data folder: segments and tables, each written once; the manifests
+    published/{feed}/{date}.json       the record: the manifests themselves, and every object with its hashes
+
+A record has a SHA-256 for each block of each object, so that a reader who needs a few columns reads only these, and
+still never takes a flipped bit for data.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from ssmd import archive, checked_json, tables
+from ssmd.archive import Manifest, NewerFormat
+from ssmd.errors import Permanent
+from ssmd.storage import Missing, Store
+from ssmd.tables import LakeDay
+
+FORMAT = 1
+FOLDER = "published"
+# What DuckDB reads of a file at once is mostly larger; a day of 10 GB has 10,000 of these: 0.7 MB of hashes.
+BLOCK_BYTES = 1 << 20
+
+
+class Object(msgspec.Struct, frozen=True):
+    """A data object: its path in the store, and the SHA-256 of all of it and of each block."""
+
+    path: str
+    bytes: int
+    sha256: str
+    blocks: list[str]
+    block_bytes: int = BLOCK_BYTES
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A published day: the bytes of its manifests (`lake` None: not rolled up), and what they name."""
+
+    feed: str
+    date: str
+    revision: int  # of the archive manifest
+    archive: str
+    lake: str | None
+    objects: list[Object]
+    published_at: int = 0
+    software: str = ""
+    format: int = FORMAT
+
+    @property
+    def bytes(self) -> int:
+        return sum(o.bytes for o in self.objects)
+
+    def manifest(self) -> Manifest:
+        return checked_json.decode(self.archive.encode(), Manifest)
+
+    def lake_day(self) -> LakeDay | None:
+        return None if self.lake is None else checked_json.decode(self.lake.encode(), LakeDay)
+
+
+class Named(NamedTuple):
+    """A file that a manifest names: its path under data folder and store, and what it must be."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+def record_path(feed: str, date: str) -> str:
+    return f"{FOLDER}/{feed}/{date}.json"
+
+
+def archive_files(manifest: Manifest) -> list[Named]:
+    """What an archive manifest names."""
+    folder = f"archive/{manifest.feed}/{manifest.date}"
+    return [Named(f"{folder}/{s.name}", s.bytes, s.sha256) for s in manifest.segments]
+
+
+def lake_files(day: LakeDay) -> list[Named]:
+    """What a lake manifest names."""
+    return [Named(f"lake/{f.path}", f.bytes, f.sha256) for f in day.files]
+
+
+def archive_manifest(feed: str, date: str) -> str:
+    """The path of a day's archive manifest under data folder and store."""
+    return str(archive.manifest_path(Path("archive"), feed, date))
+
+
+def lake_manifest(feed: str, date: str) -> str:
+    """The path of a day's lake manifest under data folder and store."""
+    return str(Path("lake") / tables.manifest_path(feed, date))
+
+
+def load(store: Store, feed: str, date: str) -> Published | None:
+    """A day's record; None if it is not published. Raises Permanent if it is damaged or of a newer format."""
+    path = record_path(feed, date)
+    try:
+        data = store.read(path)
+    except Missing:
+        return None
+    try:
+        record = checked_json.decode(data, Published)
+    except msgspec.DecodeError as e:
+        raise Permanent(
+            f"{store.url}/{path} is damaged ({e}): remove that object, and `ssmd publish {feed} {date}` writes it anew"
+        ) from e
+    if record.format > FORMAT:
+        raise NewerFormat(
+            f"{store.url}/{path} has format {record.format}, this ssmd reads up to {FORMAT}: upgrade ssmd"
+        )
+    return record
+
+
+def days(store: Store) -> Iterator[tuple[str, str, str]]:
+    """Every published day: feed, date, and the tag that changes with its record."""
+    for path, found in store.list(FOLDER):
+        _, _, rest = path.partition("/")
+        feed, _, name = rest.partition("/")
+        if name.endswith(".json"):
+            yield feed, name.removesuffix(".json"), found.etag
+
+
+def digests(
+    source: Path, look: Callable[[int], None] = lambda read: None, block_bytes: int = BLOCK_BYTES
+) -> tuple[int, str, list[str]]:
+    """A file's size, its SHA-256 and that of each block; `look` is told how many bytes were read."""
+    whole, blocks, size = hashlib.sha256(), [], 0
+    with source.open("rb") as file:
+        while block := file.read(block_bytes):
+            whole.update(block)
+            blocks.append(hashlib.sha256(block).hexdigest())
+            size += len(block)
+            look(len(block))
+    return size, whole.hexdigest(), blocks
