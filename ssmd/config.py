@@ -40,6 +40,7 @@ class Endpoint(_Model):
 
     ws: str = Field(pattern=r"^wss?://.+")  # its WebSocket
     rest: str = Field(pattern=r"^https?://.+")  # its REST service, up to where paths differ
+    trades_days: float | None = Field(None, gt=0)  # how long its REST remembers trades; none: for ever
 
 
 class Limits(_Model):
@@ -186,6 +187,8 @@ class KeyReference(_Model):
 
     id: Reference
     secret: Reference
+    created: date | None = None  # else the time of its file
+    expires: date | None = None  # where its owner or the venue has set an end to it
 
     def load(self, data: Path) -> tuple[str, bytes]:
         """The key id and the secret. Raises Permanent naming the reference, never the value."""

@@ -16,6 +16,7 @@ from workflows.sync_fees import SyncFees
 from workflows.sync_secmaster import SyncSecmaster
 from workflows.trading_day import TradingDay
 from workflows.verify_archive import VerifyArchive
+from workflows.verify_keys import VerifyKeys
 
 WORKFLOWS: list[type] = [
     RollupDay,
@@ -28,6 +29,7 @@ WORKFLOWS: list[type] = [
     SyncSecmaster,
     SyncFees,
     Backfill,
+    VerifyKeys,
 ]
 
 

@@ -23,6 +23,7 @@ def build() -> typer.Typer:
         day,
         fees,
         gaps,
+        key,
         publish,
         quarantine,
         query,
@@ -56,6 +57,7 @@ def build() -> typer.Typer:
     app.add_typer(quarantine.app, name="quarantine")
     app.command()(verify.verify)
     app.command()(backfill.backfill)
+    app.add_typer(key.app, name="key")
     app.command()(publish.publish)
     app.command()(retention.retention)
     app.add_typer(schedule.app, name="schedule")
@@ -70,12 +72,12 @@ def build() -> typer.Typer:
 
 def _add_configuration(app: typer.Typer) -> None:
     """The commands about configuration as files under git."""
-    from ssmd.cli import configuration, env, feed, keys, schema  # noqa: PLC0415
+    from ssmd.cli import configuration, env, feed, schema  # noqa: PLC0415
+    from ssmd.cli import keys as _  # noqa: F401, PLC0415 - adds to the group `key`
 
     app.command()(configuration.init)
     app.add_typer(feed.app, name="feed")
     app.add_typer(env.app, name="env")
-    app.add_typer(keys.app, name="key")
     app.add_typer(schema.app, name="schema")
     app.command()(configuration.validate)
     app.command()(configuration.diff)

@@ -1,4 +1,4 @@
-"""`ssmd key`: credentials where they are referred to; a secret is never an argument, never shown, never in git."""
+"""`ssmd key list | show | init | set | rotate`: a secret is never an argument, never shown, never in git."""
 
 import sys
 from pathlib import Path
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmd.cli import folder
+from ssmd.cli.key import app
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
     from ssmd.gitops.references import Key, Part
-
-app = typer.Typer(no_args_is_help=True, help="Credentials, by reference.", rich_markup_mode=None)
 
 Environment = Annotated[str, typer.Argument(metavar="ENV", help="The environment.", show_default=False)]
 Name = Annotated[str, typer.Argument(metavar="KEY", help="Its feed, as `ssmd key list` tells.", show_default=False)]
@@ -159,6 +158,10 @@ def rotate(
     else:
         given = _given(key, id_from, secret_from, data)
         _say_written(key, secrets.write(key, given, data, keep_previous=True))
+    if key.dated:
+        typer.echo(
+            f"its dates in environments/{env}.yaml are the old one's: `ssmd env update {env} --set …` mends them"
+        )
     typer.echo("start what uses it again; when that works, revoke the old key at the venue and remove *.previous")
 
 

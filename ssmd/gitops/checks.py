@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
-from ssmd import config
+from ssmd import config, schedules
 from ssmd.config import Environment, Feed
 from ssmd.errors import Permanent
 from ssmd.gitops import layout, references, schemas
@@ -120,6 +120,14 @@ def _environment(found: Document[Environment], folder: Path) -> None:
     assert environment is not None
     for i, plan in enumerate(environment.feeds):
         _plan(found, i, plan, folder)
+    if environment.schedules:
+        try:
+            schedules.planned(environment, config.application("workflows.runner").inputs())
+        except Permanent as e:
+            told = str(e).partition(": ")[2]  # it names the file and its line, as it finds them itself
+            at, _, why = told.partition(": ")
+            problem, _, remedy = why.partition(": ")
+            found.refuse(tuple(at.split(".")), problem, remedy or "see docs/schedules.md")
     if "schema_" in environment.model_fields_set:
         _promise(found, environment.schema_, folder)
 

@@ -75,6 +75,7 @@ class Key:
     parts: tuple[Part, ...]
     feed: Feed | None = None
     simulated: bool = False
+    dated: bool = False  # its file says when it was made, or ends
 
     @property
     def made_by_up(self) -> bool:
@@ -136,7 +137,8 @@ def _found(value: Any, loc: Loc, environment: Environment, folder: Path) -> Iter
         if len(loc) == 3 and loc[0] == "feeds" and isinstance(loc[1], int):
             plan = environment.feeds[loc[1]]
             feed = _feed(folder / "feeds" / f"{plan.feed}.yaml")
-            yield Key(environment.name, plan.feed, loc, parts, feed, plan.endpoint == config.SIMULATOR)
+            dated = value.created is not None or value.expires is not None
+            yield Key(environment.name, plan.feed, loc, parts, feed, plan.endpoint == config.SIMULATOR, dated)
         else:
             yield Key(environment.name, dotted(loc[:-1]), loc, parts)
     elif isinstance(value, BaseModel):

@@ -193,6 +193,14 @@ def test_each_mistake_is_told_with_place_and_remedy(broken: Broken, folder: Path
     assert all(line in page for line in told), "docs/configuration.md shows each"
 
 
+def test_a_schedule_that_nobody_could_run_is_told(folder: Path, ssmd: Callable[..., Said]) -> None:
+    with (folder / "environments" / "local.yaml").open("a") as file:
+        file.write('schedules:\n  mine: {workflow: RolupDay, cron: "1 0 * * *"}\n')
+    code, out, _ = ssmd("validate")
+    assert code == 1
+    assert "local.yaml:15:10: schedules.mine.workflow: there is no workflow 'RolupDay'; there is ApplyRet" in out
+
+
 def test_a_valid_configuration_is_valid(folder: Path, ssmd: Callable[..., Said]) -> None:
     assert ssmd("validate") == (0, "2 feeds, 1 environment, 1 schema: valid\n", "")
 
