@@ -21,6 +21,25 @@ settings.load_profile("shared")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+PLATFORM = {"up", "end_to_end"}  # folders whose tests start all of it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side (`-n 2 --dist loadgroup`) a file's tests stay together, and those that start the platform on its
+    usual ports with one another; they take longest, so they come first."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            folder = item.path.relative_to(ROOT / "tests").parts[0]
+            item.add_marker(pytest.mark.xdist_group("platform" if folder in PLATFORM else str(item.path)))
+    items.sort(key=lambda item: _group(item) != "platform")
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    assert marker is not None
+    return str(marker.args[0])
+
+
 @dataclass(frozen=True)
 class NatsServer:
     url: str
