@@ -34,7 +34,7 @@ def main() -> None:
         with Processes(environment.rolling_up.processes) as processes:
             activities = steps(config.Places(args.data), addresses, processes, environment.rolling_up)
             serving = Serving(temporal, activities, processes.count, args.grace, log)
-            await telemetry.serve("127.0.0.1", args.port)
+            await telemetry.serve(args.host, args.port)
             await serving.run(stop, telemetry)
             await telemetry.close()
 

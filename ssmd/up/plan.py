@@ -32,7 +32,7 @@ def addresses(wanted: Wanted, chosen: Mapping[str, Chosen], supervisor: int) -> 
     host = servers.LOOPBACK
     return config.Addresses(
         environment=environment.name,
-        nats=f"nats://{host}:{chosen['nats'].port}" if local else environment.nats,
+        nats=f"nats://{host}:{chosen['nats'].port}" if local else environment.nats.url,
         temporal=f"{host}:{chosen['temporal'].port}" if local else environment.temporal.address,
         temporal_ui=f"http://{host}:{chosen['ui'].port}" if local else "",
         feeds={s.name: s.simulated_at(venue_port(s, chosen)) for s in wanted.sources if s.simulated},
@@ -67,10 +67,14 @@ def parts(wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple
         ]
     started = {p.name for p in found}
 
-    def service(kind: str, source: Source | None, needs: tuple[str, ...], *more: str) -> None:
+    def service(
+        kind: str, source: Source | None, needs: tuple[str, ...], *more: str, instance: str | None = None
+    ) -> None:
+        """`instance` is what tells it from others of its kind, if its feed has several."""
         feed = source.name if source else None
-        name = f"{kind}-{feed}" if feed else kind
-        port = chosen[telemetry_port(kind, feed)].port
+        instance = instance or feed
+        name = f"{kind}-{instance}" if instance else kind
+        port = chosen[telemetry_port(kind, instance)].port
         command = [sys.executable, "-m", f"services.{kind}", "--data", str(wanted.data), "--port", str(port)]
         if kind != SIMULATOR:
             command += ["--env", wanted.environment.name]
@@ -86,7 +90,9 @@ def parts(wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple
             service(SIMULATOR, source, (), *more)
         service("archiver", source, ("nats",))
         needs = ("nats", f"{SIMULATOR}-{source.name}", f"archiver-{source.name}")
-        service("connector", source, needs, "--clock", wanted.clock)
+        for shard, instance in enumerate(source.shards):
+            more = ["--clock", wanted.clock, *(["--shard", str(shard)] if shard else [])]
+            service("connector", source, needs, *more, instance=instance)
         service("normalizer", source, ("nats",))
     service("worker", None, ("nats", "temporal"))
     return found

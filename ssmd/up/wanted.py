@@ -36,6 +36,11 @@ class Source:
         return self.feed.name
 
     @property
+    def shards(self) -> list[str]:
+        """Its connectors: the first one's name is the feed's, the others' have their number behind it."""
+        return [f"{self.name}.{shard}" if shard else self.name for shard in range(self.plan.shards)]
+
+    @property
     def simulated(self) -> bool:
         return self.plan.endpoint == SIMULATOR
 
@@ -125,7 +130,7 @@ def usual_ports(environment: config.Environment, sources: Sequence[Source]) -> d
     """Every port that a run listens on, by name, with its usual number."""
     usual: dict[str, int] = {}
     if environment.servers == "local":
-        usual |= {"nats": _port_of(environment.nats, 4222), "nats-monitor": 8222}
+        usual |= {"nats": _port_of(environment.nats.servers[0], 4222), "nats-monitor": 8222}
         usual |= {"temporal": _port_of(f"//{environment.temporal.address}", 7233), "ui": 8233}
     simulated = [s for s in sources if s.simulated]
     for source in simulated:
@@ -133,7 +138,7 @@ def usual_ports(environment: config.Environment, sources: Sequence[Source]) -> d
     # Where each service answers /health, /ready, /metrics and /status.
     usual |= {telemetry_port(SIMULATOR, s.name): 9101 for s in simulated}
     usual |= {telemetry_port("archiver", s.name): 9111 for s in sources}
-    usual |= {telemetry_port("connector", s.name): 9121 for s in sources}
+    usual |= {telemetry_port("connector", name): 9121 for s in sources for name in s.shards}
     usual |= {telemetry_port("normalizer", s.name): 9141 for s in sources}
     return usual | {telemetry_port("worker"): 9131}
 
