@@ -646,3 +646,12 @@ def load_addresses(data: Path) -> Addresses | None:
         return None
     except msgspec.DecodeError as e:
         raise Permanent(f"{addresses_path(data)} is damaged: remove it and start `ssmd up` again") from e
+
+
+def environment_of(addresses: Addresses) -> Environment:
+    """The environment of a run, with the feeds that it runs beside those that are listed."""
+    environment = load_environment(addresses.environment)
+    running = [name.removeprefix("archiver-") for name in addresses.telemetry if name.startswith("archiver-")]
+    listed = {plan.feed for plan in environment.feeds}
+    more = [environment.feed(name) for name in running if name not in listed]
+    return environment.model_copy(update={"feeds": [*environment.feeds, *more]}) if more else environment

@@ -11,15 +11,18 @@ still never takes a flipped bit for data.
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
-from ssmd import archive, checked_json, tables, versions
+from ssmd import archive, checked_json, tables
 from ssmd.archive import Manifest, NewerFormat
 from ssmd.errors import Permanent
 from ssmd.storage import Missing, Store
 from ssmd.tables import LakeDay
+
+if TYPE_CHECKING:
+    from ssmd import versions
 
 FORMAT = 1
 FOLDER = "published"
@@ -89,8 +92,10 @@ def record_path(feed: str, of: str) -> str:
     return f"{FOLDER}/{feed}/{of}.json"
 
 
-def version_manifest(feed: str, table: versions.Table) -> str:
+def version_manifest(feed: str, table: "versions.Table") -> str:
     """The path of a versioned table's manifest under data folder and store."""
+    from ssmd import versions  # noqa: PLC0415 - brings Arrow, which an archiver has no use for
+
     return str(Path("lake") / versions.folder(table, feed) / "manifest.json")
 
 
