@@ -175,7 +175,7 @@ def _verify(path: Path, segment: archive.Segment, look: Callable[[int], None]) -
                 digest.update(block)
                 look(size)
     except OSError as e:
-        raise Permanent(f"{path} cannot be read ({e.strerror}): {again}") from e
+        raise Permanent(f"{path} cannot be read ({e.strerror}): {archive.bring_back(path)}") from e
     if size != segment.bytes or digest.hexdigest() != segment.sha256:
         raise Permanent(
             f"{path} is not what its manifest says: {size} bytes with SHA-256 {digest.hexdigest()[:16]}…, "

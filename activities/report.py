@@ -260,7 +260,7 @@ def _lag(lake: Path, day: tables.LakeDay) -> tuple[float, float] | None:
         with duckdb.connect(config={"memory_limit": "256MB", "threads": 1}) as db:
             row = db.execute(
                 "SELECT approx_quantile((ts_recv - ts_event) / 1e6, [0.5, 0.99]) FROM read_parquet(?) "
-                "WHERE ts_event IS NOT NULL",
+                "WHERE ts_event IS NOT NULL AND conn NOT LIKE 'backfill:%'",  # those came late by intent
                 [[str(lake / file.path) for file in files]],
             ).fetchone()
         if row is not None and row[0] is not None:

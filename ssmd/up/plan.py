@@ -8,7 +8,7 @@ from pathlib import Path
 from ssmd import config
 from ssmd.up import servers
 from ssmd.up.ports import Chosen
-from ssmd.up.wanted import SIMULATOR, Source, Wanted, telemetry_port
+from ssmd.up.wanted import SIMULATOR, Source, Wanted, starts_s3, telemetry_port
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def addresses(wanted: Wanted, chosen: Mapping[str, Chosen], supervisor: int) -> 
             if name.endswith("-status")
         },
         supervisor=supervisor,
+        storage=f"http://{host}:{chosen['s3'].port}" if starts_s3(environment) else "",
     )
 
 
@@ -65,6 +66,13 @@ def parts(wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple
             Part("nats", "nats", tuple(nats_line), health=health, folder=places.nats),
             Part("temporal", "temporal", tuple(temporal_line)),
         ]
+    storage = wanted.environment.storage
+    if starts_s3(wanted.environment) and storage is not None and storage.key is not None:
+        key_id, secret = storage.key.load(places.data)
+        s3_ports = {name: chosen[name].port for name in servers.S3_PORTS}
+        folder = places.data / "s3"
+        line = servers.s3_command(servers.find_binary("weed"), folder, s3_ports, key_id, secret.decode().strip())
+        found.append(Part("s3", "s3", tuple(line), folder=folder))
     started = {p.name for p in found}
 
     def service(
@@ -94,7 +102,7 @@ def parts(wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple
             more = ["--clock", wanted.clock, *(["--shard", str(shard)] if shard else [])]
             service("connector", source, needs, *more, instance=instance)
         service("normalizer", source, ("nats",))
-    service("worker", None, ("nats", "temporal"))
+    service("worker", None, ("nats", "temporal", "s3"))
     return found
 
 

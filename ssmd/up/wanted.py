@@ -109,6 +109,8 @@ def check(
     if environment.servers == "local":
         servers.find_binary("nats-server")
         servers.find_binary("temporal")
+    if starts_s3(environment):
+        servers.find_binary("weed")
     usual = usual_ports(environment, sources)
     wanted_ports = ports.asked(port_options, usual)
     ports.refuse_taken(wanted_ports)
@@ -132,6 +134,8 @@ def usual_ports(environment: config.Environment, sources: Sequence[Source]) -> d
     if environment.servers == "local":
         usual |= {"nats": _port_of(environment.nats.servers[0], 4222), "nats-monitor": 8222}
         usual |= {"temporal": _port_of(f"//{environment.temporal.address}", 7233), "ui": 8233}
+    if starts_s3(environment):
+        usual |= {name: 8333 + i for i, name in enumerate(servers.S3_PORTS)}
     simulated = [s for s in sources if s.simulated]
     for source in simulated:
         usual[SIMULATOR if len(simulated) == 1 else f"{SIMULATOR}-{source.name}"] = 8765
@@ -141,6 +145,11 @@ def usual_ports(environment: config.Environment, sources: Sequence[Source]) -> d
     usual |= {telemetry_port("connector", name): 9121 for s in sources for name in s.shards}
     usual |= {telemetry_port("normalizer", s.name): 9141 for s in sources}
     return usual | {telemetry_port("worker"): 9131}
+
+
+def starts_s3(environment: config.Environment) -> bool:
+    """Whether a run has an S3 server of its own."""
+    return environment.storage is not None and environment.storage.server == "local"
 
 
 def telemetry_port(service: str, feed: str | None = None) -> str:
