@@ -169,6 +169,19 @@ def test_a_next_try_goes_on_where_the_last_one_ended(rig: Rig, monkeypatch: pyte
     assert len(rig.asked.targets) == 5 <= read + 2  # no page was asked for twice
 
 
+def test_a_record_that_makes_no_sense_is_told_and_the_others_count(rig: Rig) -> None:
+    rig.sync()
+    markets = rig.simulator.exchange.markets
+    settled, odd, gone = list(markets)[:3]
+    rig.move(7.5)
+    markets[odd].title = 7  # type: ignore[assignment]
+    del markets[gone]
+    some = rig.sync()
+    assert (some.whole, some.odd, some.delisted) == (False, 2, 0) and "title" in some.odd_reason
+    assert rig.query(f"SELECT status FROM instruments WHERE symbol = '{settled}'") == [("settled",)]
+    assert rig.query(f"SELECT status FROM instruments WHERE symbol = '{gone}'") == [("open",)]
+
+
 def test_a_look_for_what_is_missing_that_fails_costs_nothing_else(rig: Rig) -> None:
     rig.sync()
     rig.move(7.5)
