@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-import nats
 import pyarrow as pa
 from nats.errors import Error as NatsError
 from temporalio import activity
@@ -16,7 +15,7 @@ from temporalio import activity
 from activities import rest
 from activities.paging import Pages, Records
 from exchanges.port import Instrument, Request, Unparsable, Venue
-from ssmd import changes, config, durable, jobs, subjects, versions
+from ssmd import broker, changes, config, durable, jobs, subjects, versions
 from ssmd.clock import SystemClock
 from ssmd.errors import Permanent, Transient
 
@@ -144,11 +143,7 @@ class Secmaster:
         return len(rows)
 
     async def _publish(self, messages: list[bytes]) -> None:
-        async def silent(error: Exception) -> None:
-            """The flush fails; nothing else needs to be told."""
-
-        connecting = nats.connect(self._addresses.nats, name="worker", allow_reconnect=False, error_cb=silent)
-        client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
+        client = await broker.connect_once(self._addresses.nats, "worker", CONNECT_SECONDS)
         try:
             subject = subjects.secmaster_changes(self._environment.name)
             for message in messages:

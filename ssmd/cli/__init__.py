@@ -57,6 +57,7 @@ def build() -> typer.Typer:
     app.command()(verify.verify)
     app.command()(backfill.backfill)
     app.command()(publish.publish)
+    app.command()(publish.restore)
     app.command()(retention.retention)
     app.add_typer(schedule.app, name="schedule")
     app.add_typer(day.app, name="day")
