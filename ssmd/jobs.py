@@ -638,3 +638,55 @@ def summary(job: object = None) -> str:
     said = [str(getattr(job, name)) for name in ("environment", "feed", "date") if getattr(job, name, "")]
     hour = getattr(job, "hour", None)
     return " ".join(said if hour is None else [*said, f"{hour:02d}:00"])
+
+
+# ----------------------------------------------------------------------------------------------------------- keys
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of an environment, to be verified; empty: of the one that the worker runs in."""
+
+    environment: str = ""
+
+    @property
+    def verify_keys_id(self) -> str:
+        return f"verify-keys/{self.environment or 'all'}"
+
+
+@dataclass(frozen=True)
+class Key:
+    """The key that an environment names for a feed."""
+
+    environment: str
+    feed: str
+
+
+@dataclass(frozen=True)
+class KeyChecked:
+    """What is known of a feed's key; `said` is a sentence. Never the key itself: `reference` says where its secret is.
+
+    `state`: accepted, wrong, expired, under-privileged, clock (this machine's is off), down (the venue did not say),
+    missing (nothing is where it should be) or malformed (it is no key of this venue). Days are whole ones; None:
+    not known.
+    """
+
+    feed: str
+    state: str
+    said: str
+    reference: str = ""
+    rights: list[str] = field(default_factory=list)
+    age_days: int | None = None
+    expires_in_days: int | None = None
+
+
+@dataclass(frozen=True)
+class VerifiedKeys:
+    """Every key of an environment, those that were not accepted first."""
+
+    environment: str
+    keys: list[KeyChecked]
+
+    @property
+    def good(self) -> bool:
+        return all(key.state == "accepted" for key in self.keys)
