@@ -211,6 +211,24 @@ def test_a_try_that_ended_while_it_looked_for_what_is_missing_is_taken_up(rig: R
     assert all("tickers=" in target for target in rig.asked.targets)  # the listing was there already
 
 
+def test_a_worker_that_stops_is_no_page_that_cannot_be_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it is told so: also while a page is waited for."""
+    small_pages(monkeypatch)
+
+    def fault(target: str) -> Answer | None:
+        if "cursor" in target:
+            rig.environment.worker_shutdown()
+            return Answer(503, b"")
+        return None
+
+    rig.asked.fault = fault
+    with pytest.raises(Transient, match="this worker stops"):
+        rig.sync()
+    rig.asked.fault = lambda target: None
+    done = rig.sync(details=tuple(msgspec.to_builtins(rig.heartbeats[-1])))
+    assert (done.whole, done.listed, done.pages) == (True, 30, 5)
+
+
 def test_a_delisted_instrument_has_a_last_version(rig: Rig) -> None:
     rig.sync()
     gone = next(iter(rig.simulator.exchange.markets))
