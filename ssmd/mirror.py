@@ -26,8 +26,8 @@ from fsspec import AbstractFileSystem
 
 from ssmd import checked_json, config, published, storage, versions
 from ssmd.errors import Permanent
-from ssmd.published import Object, Published, Versions
-from ssmd.storage import Missing, Store
+from ssmd.published import Published, Versions
+from ssmd.storage import Missing, Object, Store
 
 CACHED_BYTES_MAX = 256 << 20  # of blocks, per opened mirror: DuckDB comes back for neighbouring columns
 FETCHED_AT_ONCE = 16

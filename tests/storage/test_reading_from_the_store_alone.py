@@ -15,7 +15,7 @@ import pytest
 from activities.processes import Processes
 from ssmd import config, lake, mirror, published, storage, versions
 from ssmd.errors import Permanent
-from ssmd.published import Object
+from ssmd.storage import Object
 from tests.lake.archives import DATE, FEED, GOLD
 from tests.lake.captures import captured
 from tests.storage.stores import DAY_VIEWS, Machine, Setting, damage, first_day
