@@ -262,6 +262,7 @@ class Verdict(NamedTuple):
     state: KeyState
     said: str
     rights: tuple[str, ...] = ()  # what the key may do, where the venue tells
+    doubtful: bool = False  # the venue was seen to refuse good keys so now and then: ask again
     expires_ns: int | None = None  # when it ends, where the venue tells
 
     @classmethod

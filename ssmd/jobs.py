@@ -256,6 +256,7 @@ class Synced:
     odd_reason: str = ""
     unread: list[Unread] = field(default_factory=list)
     announced: int = 0
+    note: str = ""  # why there was nothing to read
 
 
 @dataclass(frozen=True)
@@ -445,7 +446,7 @@ class FeedSeen:
     """How a feed of a day is: what its services say of themselves (None: they tell nothing), and what is on disk.
 
     `revision` is of the archive's manifest (0: none yet), `rolled_up` the one that its tables were made from (0: none).
-    `empty`: nothing came that day, and nothing will.
+    `empty`: nothing came that day, and nothing will. `trouble`: why it could not be looked at.
     """
 
     feed: str
@@ -457,6 +458,7 @@ class FeedSeen:
     revision: int = 0
     rolled_up: int = 0
     empty: bool = False
+    trouble: str = ""
 
     @property
     def waits_for(self) -> str:
@@ -468,6 +470,8 @@ class FeedSeen:
     @property
     def lacks(self) -> str:
         """What is missing until its day is complete; empty: nothing."""
+        if self.trouble:
+            return f"{self.feed}: {self.trouble}"
         if self.empty:
             return ""
         if not self.sealed:
@@ -634,3 +638,55 @@ def summary(job: object = None) -> str:
     said = [str(getattr(job, name)) for name in ("environment", "feed", "date") if getattr(job, name, "")]
     hour = getattr(job, "hour", None)
     return " ".join(said if hour is None else [*said, f"{hour:02d}:00"])
+
+
+# ----------------------------------------------------------------------------------------------------------- keys
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of an environment, to be verified; empty: of the one that the worker runs in."""
+
+    environment: str = ""
+
+    @property
+    def verify_keys_id(self) -> str:
+        return f"verify-keys/{self.environment or 'all'}"
+
+
+@dataclass(frozen=True)
+class Key:
+    """The key that an environment names for a feed."""
+
+    environment: str
+    feed: str
+
+
+@dataclass(frozen=True)
+class KeyChecked:
+    """What is known of a feed's key; `said` is a sentence. Never the key itself: `reference` says where its secret is.
+
+    `state`: accepted, wrong, expired, under-privileged, clock (this machine's is off), down (the venue did not say),
+    missing (nothing is where it should be) or malformed (it is no key of this venue). Days are whole ones; None:
+    not known.
+    """
+
+    feed: str
+    state: str
+    said: str
+    reference: str = ""
+    rights: list[str] = field(default_factory=list)
+    age_days: int | None = None
+    expires_in_days: int | None = None
+
+
+@dataclass(frozen=True)
+class VerifiedKeys:
+    """Every key of an environment, those that were not accepted first."""
+
+    environment: str
+    keys: list[KeyChecked]
+
+    @property
+    def good(self) -> bool:
+        return all(key.state == "accepted" for key in self.keys)

@@ -7,12 +7,14 @@ leaves a default out. Times are UTC. One entry gives one schedule per feed where
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import msgspec
 
 from ssmd import config
 from ssmd.errors import Permanent
+from ssmd.jobs import date_of
 
 DAY_SECONDS = 86_400
 Range = tuple[int, int, int]  # first, last, step
@@ -149,7 +151,9 @@ def _of(environment: config.Environment, name: str, entry: config.Schedule, jobs
             if more := sorted(set(given) - fields):
                 raise msgspec.ValidationError(f"it has no {', '.join(more)}")
             msgspec.convert(given, jobs[workflow])
-        except msgspec.ValidationError as e:
+            if "date" in given:
+                date.fromisoformat(date_of(str(given["date"]), date.today()))
+        except (msgspec.ValidationError, ValueError) as e:
             takes = ", ".join(sorted(fields))
             raise _wrong(environment, [name, "input"], f"is no input for {workflow} (of {takes}): {e}") from None
         found.append(

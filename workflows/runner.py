@@ -17,6 +17,7 @@ from workflows.sync_fees import SyncFees
 from workflows.sync_secmaster import SyncSecmaster
 from workflows.trading_day import TradingDay
 from workflows.verify_archive import VerifyArchive
+from workflows.verify_keys import VerifyKeys
 
 WORKFLOWS: list[type] = [
     RollupDay,
@@ -30,6 +31,7 @@ WORKFLOWS: list[type] = [
     SyncSecmaster,
     SyncFees,
     Backfill,
+    VerifyKeys,
 ]
 
 

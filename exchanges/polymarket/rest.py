@@ -128,7 +128,7 @@ def fees_page(request: Request, body: bytes) -> FeesPage:
 
 
 def key_check() -> Request:
-    """A good key was seen refused now and then: ask twice more before it is given up."""
+    """A good key was seen refused now and then: a verdict of that kind is doubtful."""
     return Request("GET", "/auth/api-keys", signed=True)
 
 
@@ -153,6 +153,7 @@ def key_verdict(answer: Answer, sent_ns: int) -> Verdict:
             "wrong",
             f"{said}: the key is wrong, revoked or expired, its address or passphrase is another key's, or this "
             "machine's clock is off by more than half a minute",
+            doubtful=True,
         )
     if status == 403:
         said = f"Polymarket answered HTTP 403 ({_said(body)}): the account or the place may not do this"

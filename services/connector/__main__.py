@@ -30,7 +30,7 @@ def main() -> None:
         log = configure_logging(service="connector", feed=feed.name, **({"shard": args.shard} if args.shard else {}))
         connector = Connector(environment, feed, addresses, args.data, venue, clock, log, args.shard)
         telemetry = Telemetry("connector")
-        await telemetry.serve("127.0.0.1", args.port)
+        await telemetry.serve(args.host, args.port)
         try:
             await connector.run(stop, telemetry)
         except DiskFailed as e:

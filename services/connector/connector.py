@@ -62,6 +62,7 @@ class Connector:
         self._plan = environment.feed(feed.name)
         self._env = environment.name
         self._nats_url = addresses.nats
+        self._replicas = environment.nats.replicas
         self._simulated = self._plan.endpoint == "simulator"
         self._endpoint = self._find_endpoint(addresses)
         self._data = data
@@ -79,7 +80,9 @@ class Connector:
         self._publisher: Publisher | None = None
         self._attached = False
         self._rest = Rest(self._endpoint.rest, self._simulated)
-        self._instruments = Instruments(self._plan.symbols, venue, self._rest, log, alone=self._plan.shards == 1)
+        self._instruments = Instruments(
+            self._plan.symbols, venue, self._rest, log, self._version.calendar, alone=self._plan.shards == 1
+        )
         self._channels = tuple(self._plan.channels or self._version.channels)
         self._carried: dict[int, list[str]] | None = None  # as it is written down
         self._writing = asyncio.Lock()
@@ -399,7 +402,7 @@ class Connector:
         """As the publisher asks for after each connect: there is a stream; does it take batches?"""
         env, feed = self._env, self._feed.name
         taken = [*subjects.raw(env, feed, self._plan.shards), subjects.ends(env, feed)]
-        batches = await broker.ensure_stream(nats, subjects.stream(env, feed), taken)
+        batches = await broker.ensure_stream(nats, subjects.stream(env, feed), taken, self._replicas)
         self._attached = True
         return batches
 

@@ -40,7 +40,7 @@ def main() -> None:
                 probe = Probing(lambda: storage.open_store(wanted, args.data, addresses.storage), log)
                 serving.also = probe.problems
                 probing = asyncio.create_task(probe.run())
-            await telemetry.serve("127.0.0.1", args.port)
+            await telemetry.serve(args.host, args.port)
             await serving.run(stop, telemetry)
             if probing is not None:
                 probing.cancel()

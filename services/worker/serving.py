@@ -104,6 +104,7 @@ class Serving:
                 default_heartbeat_throttle_interval=HEARTBEAT,
                 graceful_shutdown_timeout=self._grace,
                 interceptors=[_Verdicts(self)],
+                deployment_config=_deployment(self._temporal.deployment),
             )
             running = asyncio.ensure_future(_both(worker, busy))
             stopping = asyncio.create_task(stop.wait())

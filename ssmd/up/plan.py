@@ -32,7 +32,7 @@ def addresses(wanted: Wanted, chosen: Mapping[str, Chosen], supervisor: int) -> 
     host = servers.LOOPBACK
     return config.Addresses(
         environment=environment.name,
-        nats=f"nats://{host}:{chosen['nats'].port}" if local else environment.nats,
+        nats=f"nats://{host}:{chosen['nats'].port}" if local else environment.nats.url,
         temporal=f"{host}:{chosen['temporal'].port}" if local else environment.temporal.address,
         temporal_ui=f"http://{host}:{chosen['ui'].port}" if local else "",
         feeds={s.name: s.simulated_at(venue_port(s, chosen)) for s in wanted.sources if s.simulated},

@@ -132,7 +132,7 @@ def usual_ports(environment: config.Environment, sources: Sequence[Source]) -> d
     """Every port that a run listens on, by name, with its usual number."""
     usual: dict[str, int] = {}
     if environment.servers == "local":
-        usual |= {"nats": _port_of(environment.nats, 4222), "nats-monitor": 8222}
+        usual |= {"nats": _port_of(environment.nats.servers[0], 4222), "nats-monitor": 8222}
         usual |= {"temporal": _port_of(f"//{environment.temporal.address}", 7233), "ui": 8233}
     if starts_s3(environment):
         usual |= {name: 8333 + i for i, name in enumerate(servers.S3_PORTS)}

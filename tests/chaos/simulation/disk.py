@@ -303,8 +303,7 @@ class System:
         return 1
 
     def urandom(self, size: int) -> bytes:
-        self._next += 1
-        return self._next.to_bytes(size, "big")
+        return bytes(size)  # a world is the same each time; nobody else writes to its disk
 
     def fspath(self, path: object) -> str:
         return str(path)
