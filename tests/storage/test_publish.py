@@ -102,10 +102,11 @@ def test_the_record_has_all_that_a_reader_needs(setting: Setting) -> None:
 
 
 def test_done_again_it_changes_nothing(setting: Setting) -> None:
-    assert setting.ssmd("publish", FEED, DATE, "--local").returncode == 0
+    publisher = Storage(config.Places(setting.data), setting.environment)
+    first = ActivityEnvironment().run(publisher.store_day, DAY, 1)
     before = dict(setting.store.list("published"))
-    again = json.loads(setting.ssmd("publish", FEED, DATE, "--local", "--json").stdout)
-    assert again["new"] == 0
+    again = ActivityEnvironment().run(publisher.store_day, DAY, 1)
+    assert (first.new, again.new) == (first.objects, 0)
     assert dict(setting.store.list("published")) == before
 
 
