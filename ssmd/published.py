@@ -18,7 +18,7 @@ import msgspec
 from ssmd import archive, checked_json, tables
 from ssmd.archive import Manifest, NewerFormat
 from ssmd.errors import Permanent
-from ssmd.storage import Missing, Store
+from ssmd.storage import BLOCK_BYTES, Missing, Object, Store
 from ssmd.tables import LakeDay
 
 if TYPE_CHECKING:
@@ -26,18 +26,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FOLDER = "published"
-# What DuckDB reads of a file at once is mostly larger; a day of 10 GB has 10,000 of these: 0.7 MB of hashes.
-BLOCK_BYTES = 1 << 20
-
-
-class Object(msgspec.Struct, frozen=True):
-    """A data object: its path in the store, and the SHA-256 of all of it and of each block."""
-
-    path: str
-    bytes: int
-    sha256: str
-    blocks: list[str]
-    block_bytes: int = BLOCK_BYTES
 
 
 class Published(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import s3fs
 from hypothesis import HealthCheck, settings
 
 from ssmd.up import servers
@@ -132,7 +133,13 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     identities.write_text(json.dumps(known))
     with _running(command, folder / "log", patience=0):
         asyncio.run(servers.s3_ready(ports["s3"], ports["s3-filer"]))
-        yield S3Server(f"http://127.0.0.1:{ports['s3']}", "tester", "c4n4ry-s3cr3t", folder)
+        endpoint = f"http://127.0.0.1:{ports['s3']}"
+        client = s3fs.S3FileSystem(
+            key="tester", secret="c4n4ry-s3cr3t", endpoint_url=endpoint, client_kwargs={"region_name": "us-east-1"}
+        )
+        client.mkdir("ssmd-test")
+        client.mkdir("ssmd-open")
+        yield S3Server(endpoint, "tester", "c4n4ry-s3cr3t", folder)
 
 
 @pytest.fixture(scope="session")
