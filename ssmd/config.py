@@ -531,6 +531,16 @@ class Addresses(msgspec.Struct, frozen=True):
     storage: str = ""  # the endpoint of the S3 server that it started
 
 
+def feeds_run(environment: Environment, addresses: Addresses) -> list[str]:
+    """The feeds that run: with servers of its own those that `ssmd up` has started, else all of the environment's.
+
+    Shared servers may have several machines, each with some of the feeds.
+    """
+    started = [name.removeprefix("connector-") for name in addresses.telemetry if name.startswith("connector-")]
+    alone = environment.servers == "local" and started
+    return sorted(started) if alone else [plan.feed for plan in environment.feeds]
+
+
 def addresses_path(data: Path) -> Path:
     return data / "run" / "addresses.json"
 

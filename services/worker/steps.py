@@ -26,7 +26,7 @@ def steps(
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
     storage = Storage(places, environment, addresses.storage)
-    reports = Reports(places, addresses.environment, processes)
+    reports = Reports(places, addresses, processes)
     secmaster = Secmaster(places, environment, addresses)
     backfill = Backfill(places, environment, addresses)
     return [
