@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
@@ -30,7 +29,7 @@ from activities import pages
 from activities.replay import read_lines
 from activities.rest import Rest, key_of, of_feed
 from exchanges.port import BulkGrammar, EventGrammar, TradesRequest, Unparsable, Venue
-from ssmd import archive, config, coverage, durable, frames, jobs, ledger, subjects
+from ssmd import archive, broker, config, coverage, durable, frames, jobs, ledger, subjects
 from ssmd.clock import DAY_NS, SECOND_NS, SystemClock, date_of
 from ssmd.errors import Permanent, Transient
 from ssmd.events import REPAIRED, UNREPAIRABLE, Gap, Session, Trade
@@ -49,8 +48,9 @@ _NO_CONN = re.compile(r"[^0-9A-Za-z_./*{}-]")
 
 
 class Header(msgspec.Struct):
-    """The first line of what is written down before it is published: frames by connection, days that were sealed."""
+    """The first line of what is written down before it is published: whose it is, and frames by connection."""
 
+    window: jobs.Window
     conns: dict[str, tuple[str, int]]  # connection -> its date, its frames
     filled: jobs.Filled
 
@@ -98,6 +98,8 @@ class Backfill:
             for gap in chosen
             if not (missing.symbols and gap.symbols) or set(missing.symbols) & set(gap.symbols)
         ]
+        if not missing.gap:
+            windows = [*(left for left in self._interrupted(missing.feed) if left not in windows), *windows]
         return jobs.Planned(windows[:WINDOWS_MAX], max(0, len(windows) - WINDOWS_MAX))
 
     @activity.defn(no_thread_cancel_exception=True)
@@ -107,7 +109,8 @@ class Backfill:
         What the venue refuses is told (`failed`), not raised, so that other windows are filled all the same.
         """
         doing = f"filling {window.feed} from {_said(window.start)} to {_said(window.end)}"
-        written = self._places.run / "backfill" / window.feed / f"{_name(window)}.frames"
+        written = self._written(window)
+        archived = written.with_suffix(".archived")
         self._wait(doing, window.end + AFTER_NS + self._settle_ns)
         durable.make_folder(written.parent)
         lock = durable.Lock(written.parent, f"a backfill of {window.feed}")
@@ -117,6 +120,8 @@ class Backfill:
             raise Transient(str(e)) from None  # two at once would each fetch what the other has not archived yet
         with contextlib.ExitStack() as stack:
             stack.push(lock)
+            if archived.exists():
+                return _header(archived).filled
             if not written.exists():
                 try:
                     filled = self._ask(doing, window, written)
@@ -124,11 +129,17 @@ class Backfill:
                     return jobs.Filled(gaps=window.gaps, failed=f"{doing}: {e}")
                 if filled is not None:
                     return filled
-            head, *lines = written.read_bytes().splitlines()
-            header = msgspec.json.decode(head, type=Header)
-            asyncio.run(self._publish(doing, window.feed, header, lines))
-            durable.remove(written)
+            header = _header(written)
+            asyncio.run(self._publish(doing, window.feed, header, written.read_bytes().splitlines()[1:]))
+            durable.rename(written, archived)
             return header.filled
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def close_windows(self, windows: list[jobs.Window]) -> None:
+        """Forget windows of which all is done, their days' tables included."""
+        activity.heartbeat(jobs.Progress("closing the windows"))
+        for window in windows:
+            durable.remove(self._written(window).with_suffix(".archived"))
 
     # ----------------------------------------------------------------------------------------------------- asking
 
@@ -142,9 +153,11 @@ class Backfill:
         gaps = [gap for gap in recorded.gaps if gap.gap in window.gaps]
         symbols = self._symbols(recorded, venue, window, gaps)
         first = venue.trades(symbols[0] if symbols else "-", low, high)
-        if first is None:
-            repair = f"{UNREPAIRABLE} {feed.title} tells of no trades of the past"
-            return self._write(doing, window, written, {}, gaps, repair, sealed, 0)
+        beyond = f"{feed.title} tells of no trades of the past" if first is None else self._forgotten(feed, low)
+        if beyond and not gaps:
+            raise Permanent(beyond)
+        if beyond or first is None:
+            return self._write(doing, window, written, {}, gaps, f"{UNREPAIRABLE} {beyond}", sealed, 0)
         known = Known(self._archived(doing, venue, window.feed, low, high))
         found: dict[str, list[tuple[int, str, bytes]]] = {}  # date -> ts_recv, symbol, frame
         endpoint = _endpoint(first)
@@ -166,6 +179,16 @@ class Backfill:
         repair = f"{REPAIRED}{endpoint}: {trades} trades; books and tickers cannot be had" if whole else ""
         return self._write(doing, window, written, found, gaps, repair, sealed, trades, endpoint)
 
+    def _forgotten(self, feed: config.Feed, since_ns: int) -> str:
+        """Why the venue cannot know all trades since then; empty if it can. An empty page would not tell."""
+        named = self._environment.feed(feed.name).endpoint
+        now_ns = SystemClock().now_ns()
+        endpoint = feed.at(datetime.fromtimestamp(now_ns // SECOND_NS, UTC).date()).endpoints.get(named)
+        days = endpoint.trades_days if endpoint is not None else None
+        if days is None or since_ns >= now_ns - int(days * DAY_NS):
+            return ""
+        return f"{feed.title} remembers trades for {days:g} days only, at its endpoint {named}"
+
     def _write(
         self,
         doing: str,
@@ -186,7 +209,7 @@ class Backfill:
         filled = jobs.Filled(trades, renewed, window.gaps if repair else [], repair)
         if not dates:
             return filled
-        header = Header({}, filled)
+        header = Header(window, {}, filled)
         lines = []
         for date in dates:
             conn = frames.conn_id(
@@ -303,9 +326,7 @@ class Backfill:
                 f"{doing}: nothing runs on {self._places.data}, so there is no archiver to take it: `ssmd up` first"
             )
         try:
-            # Where nothing listens, nats-py would try for 2 minutes, whatever its timeouts say.
-            connecting = nats.connect(self._addresses.nats, name="backfill", allow_reconnect=False, error_cb=_silent)
-            client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
+            client = await broker.connect_once(self._addresses.nats, "backfill", CONNECT_SECONDS)
             try:
                 await work(client, doing, feed, *given)  # type: ignore[operator]
             finally:
@@ -345,6 +366,17 @@ class Backfill:
             await asyncio.gather(*(stream.publish(s.decode(), m, timeout=PUBLISH_SECONDS) for s, m in some))
 
     # --------------------------------------------------------------------------------------------------- inside
+
+    def _written(self, window: jobs.Window) -> Path:
+        """Where a window's frames are written down: the same for the same window."""
+        name = hashlib.sha256(msgspec.json.encode(window)).hexdigest()[:16]
+        return self._places.run / "backfill" / window.feed / f"{name}.frames"
+
+    def _interrupted(self, feed: str) -> list[jobs.Window]:
+        """Windows that a backfill was killed over; the ledger may have them as repaired already."""
+        folder = self._places.run / "backfill" / feed
+        left = sorted([*folder.glob("*.frames"), *folder.glob("*.archived")])
+        return sorted((_header(path).window for path in left), key=lambda window: window.start)
 
     def _recorded(self, feed: str) -> ledger.Recorded:
         [recorded] = ledger.recorded(self._places.archive, feed)
@@ -519,10 +551,6 @@ def _said(ts_ns: int) -> str:
     return f"{datetime.fromtimestamp(ts_ns // SECOND_NS, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _name(window: jobs.Window) -> str:
-    """What a window's frames are written down under: the same for the same window."""
-    return hashlib.sha256(msgspec.json.encode(window)).hexdigest()[:16]
-
-
-async def _silent(error: Exception) -> None:
-    """The request itself fails; nothing else needs to be told."""
+def _header(path: Path) -> Header:
+    with path.open("rb") as file:
+        return msgspec.json.decode(file.readline(), type=Header)

@@ -16,7 +16,7 @@ import httpx
 from temporalio import activity
 
 from activities.archive import check_day
-from activities.processes import Board, Processes
+from activities.processes import Board, Processes, in_a_process
 from ssmd import archive, config, coverage, health, jobs, ledger, tables
 from ssmd.errors import Permanent, Transient
 
@@ -44,6 +44,7 @@ class Reports:
         targets = [name for name in TARGETS if report.deliver and getattr(environment.reports, name) is not None]
         return jobs.Reporting(environment.name, feeds, targets)
 
+    @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
     def measure(self, day: jobs.Day) -> jobs.FeedHealth:
         """A feed's day in figures."""

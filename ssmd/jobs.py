@@ -39,12 +39,13 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Hour:
-    """One hour of a sealed day, to be rolled up."""
+    """One hour of a sealed day, to be rolled up; `store`: where it is published, if it is to be read there."""
 
     feed: str
     date: str
     hour: int
     revision: int
+    store: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,15 @@ class RolledUp:
 
 @dataclass(frozen=True)
 class Scrub:
-    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at; `if_any` as in `Day`."""
+    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at; `if_any` as in `Day`.
+
+    With `store` (s3://bucket/prefix) as it is published there, else in the data folder.
+    """
 
     feed: str
     date: str
     if_any: bool = False
+    store: str = ""
 
     @property
     def verify_id(self) -> str:
@@ -251,6 +256,7 @@ class Synced:
     odd_reason: str = ""
     unread: list[Unread] = field(default_factory=list)
     announced: int = 0
+    note: str = ""  # why there was nothing to read
 
 
 @dataclass(frozen=True)
@@ -325,6 +331,29 @@ class Retained:
     bytes: int
     kept: list[Retired] = field(default_factory=list)
     more: int = 0  # that stay, beyond the listed
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """A feed's UTC day (YYYY-MM-DD) whose files retention removed here, to be brought back."""
+
+    feed: str
+    date: str
+
+    @property
+    def restore_id(self) -> str:
+        return f"restore/{self.feed}/{self.date}"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """How many files came back, from where, and their bytes."""
+
+    feed: str
+    date: str
+    store: str
+    files: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -609,3 +638,55 @@ def summary(job: object = None) -> str:
     said = [str(getattr(job, name)) for name in ("environment", "feed", "date") if getattr(job, name, "")]
     hour = getattr(job, "hour", None)
     return " ".join(said if hour is None else [*said, f"{hour:02d}:00"])
+
+
+# ----------------------------------------------------------------------------------------------------------- keys
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of an environment, to be verified; empty: of the one that the worker runs in."""
+
+    environment: str = ""
+
+    @property
+    def verify_keys_id(self) -> str:
+        return f"verify-keys/{self.environment or 'all'}"
+
+
+@dataclass(frozen=True)
+class Key:
+    """The key that an environment names for a feed."""
+
+    environment: str
+    feed: str
+
+
+@dataclass(frozen=True)
+class KeyChecked:
+    """What is known of a feed's key; `said` is a sentence. Never the key itself: `reference` says where its secret is.
+
+    `state`: accepted, wrong, expired, under-privileged, clock (this machine's is off), down (the venue did not say),
+    missing (nothing is where it should be) or malformed (it is no key of this venue). Days are whole ones; None:
+    not known.
+    """
+
+    feed: str
+    state: str
+    said: str
+    reference: str = ""
+    rights: list[str] = field(default_factory=list)
+    age_days: int | None = None
+    expires_in_days: int | None = None
+
+
+@dataclass(frozen=True)
+class VerifiedKeys:
+    """Every key of an environment, those that were not accepted first."""
+
+    environment: str
+    keys: list[KeyChecked]
+
+    @property
+    def good(self) -> bool:
+        return all(key.state == "accepted" for key in self.keys)

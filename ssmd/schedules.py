@@ -63,7 +63,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "report": {"workflow": "DailyReport", "cron": "30 6 * * *", "input": {"date": "yesterday"}},
 }
 
-_WITH_STORAGE = {"publish", "retention"}  # without object storage there is nothing for them to do
+STORING = {"publish", "retention"}  # defaults that concern only who has a `storage`
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def planned(
         own = environment.schedules.get(name, config.Schedule())
         if own is None and name not in DEFAULTS:
             raise _wrong(environment, [name], f"there is no default {name!r} to leave out: remove the line")
-        if own is None or (name in _WITH_STORAGE and environment.storage is None and not own.model_fields_set):
+        if own is None or (name in STORING and environment.storage is None and not own.model_fields_set):
             continue
         try:
             found += _of(environment, name, _over(DEFAULTS.get(name, {}), own), jobs, feeds)

@@ -27,16 +27,17 @@ class Backfill:
 
         filled: list[jobs.Filled] = []
         for window in planned.windows:
-            self._progress = jobs.Progress("asking the venue", len(filled), len(planned.windows))
+            self._progress = jobs.Progress(f"asking the venue, {len(filled) + 1} of {len(planned.windows)}")
             filled.append(await do(Filling.fill_window, window, within=timedelta(hours=12)))
 
         dates = sorted({date for one in filled for date in one.dates})
-        for i, date in enumerate(dates):
-            self._progress = jobs.Progress("rolling days up anew", i, len(dates))
+        for date in dates:
+            self._progress = jobs.Progress(f"rolling up {date} anew")
             day = jobs.Day(missing.feed, date, seal=True)
             await have_done(RollupDay, day, jobs.RolledUp, f"{day.rollup_id}/{missing.backfill_id}")
 
-        self._progress = jobs.Progress("done", len(filled), len(filled))
+        await do(Filling.close_windows, planned.windows, within=timedelta(hours=1))
+        self._progress = jobs.Progress("done")
         failed = [one.failed for one in filled if one.failed]
         repaired = [one for one in filled if one.repair]
         beyond = sum(len(one.gaps) for one in repaired if one.repair.startswith(UNREPAIRABLE))
@@ -52,5 +53,5 @@ class Backfill:
 
     @workflow.query
     def progress(self) -> jobs.Progress:
-        """How many windows are filled."""
+        """What is being done."""
         return self._progress

@@ -11,11 +11,13 @@ from workflows.backfill import Backfill
 from workflows.daily_report import DailyReport
 from workflows.publish_archive import PublishArchive
 from workflows.replay_quarantine import ReplayQuarantine
+from workflows.restore_day import RestoreDay
 from workflows.rollup_day import RollupDay
 from workflows.sync_fees import SyncFees
 from workflows.sync_secmaster import SyncSecmaster
 from workflows.trading_day import TradingDay
 from workflows.verify_archive import VerifyArchive
+from workflows.verify_keys import VerifyKeys
 
 WORKFLOWS: list[type] = [
     RollupDay,
@@ -25,9 +27,11 @@ WORKFLOWS: list[type] = [
     DailyReport,
     PublishArchive,
     ApplyRetention,
+    RestoreDay,
     SyncSecmaster,
     SyncFees,
     Backfill,
+    VerifyKeys,
 ]
 
 

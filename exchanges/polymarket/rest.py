@@ -45,12 +45,16 @@ def instruments_page(request: Request, body: bytes) -> Instruments:
     """Both tokens of each market that has an order book and takes orders."""
     page = _decode(body, _Markets)
     symbols: list[str] = []
+    together: dict[str, str] = {}
     for raw in page.markets:
         market = _convert(raw, _Market)
         if market.enableOrderBook is not False and market.acceptingOrders is not False:
-            symbols += _texts(market.clobTokenIds)
+            tokens = _texts(market.clobTokenIds)
+            symbols += tokens
+            together |= dict.fromkeys(tokens, tokens[0] if tokens else "")
     following = {**request.query, "after_cursor": page.next_cursor} if page.next_cursor else None
-    return Instruments(symbols, page.markets, None if following is None else replace(request, query=following))
+    again = None if following is None else replace(request, query=following)
+    return Instruments(symbols, page.markets, again, together)
 
 
 # --------------------------------------------------------------------------------------------------------- trades
@@ -124,7 +128,7 @@ def fees_page(request: Request, body: bytes) -> FeesPage:
 
 
 def key_check() -> Request:
-    """A good key was seen refused now and then: ask twice more before it is given up."""
+    """A good key was seen refused now and then: a verdict of that kind is doubtful."""
     return Request("GET", "/auth/api-keys", signed=True)
 
 
@@ -149,6 +153,7 @@ def key_verdict(answer: Answer, sent_ns: int) -> Verdict:
             "wrong",
             f"{said}: the key is wrong, revoked or expired, its address or passphrase is another key's, or this "
             "machine's clock is off by more than half a minute",
+            doubtful=True,
         )
     if status == 403:
         said = f"Polymarket answered HTTP 403 ({_said(body)}): the account or the place may not do this"

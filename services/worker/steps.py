@@ -7,6 +7,7 @@ from activities.archive import Archive
 from activities.backfill import Backfill
 from activities.day import Days
 from activities.fees import Fees
+from activities.keys import Keys
 from activities.processes import Processes
 from activities.quarantine import Quarantine
 from activities.report import Reports
@@ -29,6 +30,7 @@ def steps(
     reports = Reports(places, addresses, processes)
     secmaster = Secmaster(places, environment, addresses)
     backfill = Backfill(places, environment, addresses)
+    keys = Keys(places, environment, addresses)
     return [
         archive.await_seal,
         archive.verify,
@@ -44,6 +46,7 @@ def steps(
         storage.store_day,
         storage.find_expired,
         storage.retire,
+        storage.restore,
         Days(places, addresses).look,
         reports.reporting,
         reports.measure,
@@ -53,4 +56,7 @@ def steps(
         Fees(places, environment, addresses).sync_fees,
         backfill.plan_backfill,
         backfill.fill_window,
+        backfill.close_windows,
+        keys.list_keys,
+        keys.verify_key,
     ]

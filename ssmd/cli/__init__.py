@@ -23,6 +23,7 @@ def build() -> typer.Typer:
         day,
         fees,
         gaps,
+        key,
         publish,
         quarantine,
         query,
@@ -56,7 +57,9 @@ def build() -> typer.Typer:
     app.add_typer(quarantine.app, name="quarantine")
     app.command()(verify.verify)
     app.command()(backfill.backfill)
+    app.add_typer(key.app, name="key")
     app.command()(publish.publish)
+    app.command()(publish.restore)
     app.command()(retention.retention)
     app.add_typer(schedule.app, name="schedule")
     app.add_typer(day.app, name="day")

@@ -211,10 +211,14 @@ def test_a_wrong_entry_is_named_with_its_line(
 
 
 def test_every_default_whose_job_is_there_fits_that_job(harbour: Harbour) -> None:
-    harbour.write("  {}\nstorage: {url: 's3://bucket/harbour'}\n")
+    harbour.write("  {}\n")
     there = inputs()
-    made = {p.id.split("/")[1] for p in schedules.planned(config.load_environment(ENV), there)}
-    assert made == {name for name, default in schedules.DEFAULTS.items() if default["workflow"] in there}
+    environment = config.load_environment(ENV)
+    known = {name for name, default in schedules.DEFAULTS.items() if default["workflow"] in there}
+    made = {p.id.split("/")[1] for p in schedules.planned(environment, there)}
+    assert made == known - schedules.STORING, "without a storage there is nothing to publish"
+    storing = environment.model_copy(update={"storage": config.Storage(url="s3://bucket")})
+    assert {p.id.split("/")[1] for p in schedules.planned(storing, there)} == known
 
 
 def test_only_feeds_that_run_are_scheduled(harbour: Harbour) -> None:
