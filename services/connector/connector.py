@@ -80,7 +80,9 @@ class Connector:
         self._publisher: Publisher | None = None
         self._attached = False
         self._rest = Rest(self._endpoint.rest, self._simulated)
-        self._instruments = Instruments(self._plan.symbols, venue, self._rest, log, alone=self._plan.shards == 1)
+        self._instruments = Instruments(
+            self._plan.symbols, venue, self._rest, log, self._version.calendar, alone=self._plan.shards == 1
+        )
         self._channels = tuple(self._plan.channels or self._version.channels)
         self._carried: dict[int, list[str]] | None = None  # as it is written down
         self._writing = asyncio.Lock()

@@ -56,9 +56,19 @@ class Rest:
 class Instruments:
     """The instruments that an environment wants of a venue: the named ones, or what the venue lists as open."""
 
-    def __init__(self, plan: config.Symbols, venue: Venue, rest: Rest, log: Log, *, alone: bool) -> None:
+    def __init__(
+        self,
+        plan: config.Symbols,
+        venue: Venue,
+        rest: Rest,
+        log: Log,
+        calendar: config.Calendar | None = None,
+        *,
+        alone: bool,
+    ) -> None:
         """`alone`: no other connector has a part of these."""
         self._plan = plan
+        self._calendar = calendar
         self._venue = venue
         self._rest = rest
         self._log = log
@@ -139,7 +149,9 @@ class Instruments:
             self.schedule = answer.content
 
     def planned(self) -> str | None:
-        """Why the venue is closed by its own calendar; None if it should be open, or we do not know."""
+        """Why the venue is closed by the feed's calendar or its own; None if it should be open, or we do not know."""
+        if self._calendar is not None and (reason := self._calendar.closed(time.time_ns())) is not None:
+            return reason
         try:
             return self._venue.closed(self.schedule, time.time_ns()) if self.schedule is not None else None
         except Unparsable as e:

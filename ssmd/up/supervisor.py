@@ -347,10 +347,10 @@ def _quiet_temporal() -> None:
 
 def _variables() -> dict[str, str]:
     """What a child's environment has beyond ours: its output unbuffered, our relative paths made absolute."""
-    named = {
-        name: str(Path(os.environ[name]).resolve()) for name in ("SSMD_CONFIG", "SSMD_HOME") if os.environ.get(name)
-    }
-    return named | {"PYTHONUNBUFFERED": "1"}
+    named = {"SSMD_CONFIG": str(config.config_folder().resolve()), "PYTHONUNBUFFERED": "1"}
+    if home := os.environ.get("SSMD_HOME"):
+        named["SSMD_HOME"] = str(Path(home).resolve())
+    return named
 
 
 def _pretty(addresses: config.Addresses) -> bytes:

@@ -224,7 +224,8 @@ async def test_what_cannot_be_parsed_is_a_row_too(rig: Rig) -> None:
     assert (row["cause"], "5 frames in quarantine" in str(row["evidence"])) == ("parse", True)
 
 
-async def test_a_planned_closure_is_maintenance_and_no_failure(rig: Rig) -> None:
+@pytest.mark.parametrize("told_by", ["the venue", "the feed's calendar"])
+async def test_a_planned_closure_is_maintenance_and_no_failure(told_by: str, rig: Rig) -> None:
     async def script(connection: ServerConnection) -> None:
         await connection.send('{"type":"trade","symbol":"S"}')
         if len(rig.sent) == 1:
@@ -234,8 +235,12 @@ async def test_a_planned_closure_is_maintenance_and_no_failure(rig: Rig) -> None
     await rig.start("archiver")
     await rig.start("connector")
     connector = rig.parts["connector"]
-    connector._instruments.schedule = b"{}"  # type: ignore[attr-defined]
-    connector._venue.planned = "maintenance from 3 to 5"  # type: ignore[attr-defined]
+    if told_by == "the venue":
+        connector._instruments.schedule = b"{}"  # type: ignore[attr-defined]
+        connector._venue.planned = "maintenance from 3 to 5"  # type: ignore[attr-defined]
+    else:
+        always = config.Closure(start="00:00", end="00:00", reason="maintenance from 3 to 5")
+        connector._instruments._calendar = config.Calendar(closures=[always])  # type: ignore[attr-defined]
     await until(lambda: len(rig.sent) == 2 and len(rig.sent[1]) == 1)
     await rig.stop("connector")
     await rig.stop("archiver")
