@@ -4,7 +4,7 @@ import contextlib
 import smtplib
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -30,22 +30,18 @@ _BUSY = {408, 425, 429}
 class Reports:
     """A data folder, the environment that it belongs to, and the processes that measure."""
 
-    def __init__(
-        self, places: config.Places, environment: str, processes: Processes, feeds: Sequence[str] = ()
-    ) -> None:
-        """`feeds`: those that run, if they are not just those that the environment lists."""
+    def __init__(self, places: config.Places, addresses: config.Addresses, processes: Processes) -> None:
         self._places = places
-        self._environment = environment
+        self._addresses = addresses
         self._processes = processes
-        self._feeds = feeds
 
     @activity.defn(no_thread_cancel_exception=True)
     def reporting(self, report: jobs.Report) -> jobs.Reporting:
         """Whose report it is and where it goes. Raises Permanent for no date."""
-        environment = config.load_environment(self._environment)
-        check_day(jobs.Day(environment.feeds[0].feed, report.date))
+        environment = config.environment_of(self._addresses)
+        feeds = config.feeds_run(environment, self._addresses)
+        check_day(jobs.Day(feeds[0], report.date))
         targets = [name for name in TARGETS if report.deliver and getattr(environment.reports, name) is not None]
-        feeds = list(self._feeds) or [plan.feed for plan in environment.feeds]
         return jobs.Reporting(environment.name, feeds, targets)
 
     @in_a_process
@@ -58,7 +54,7 @@ class Reports:
     @activity.defn(no_thread_cancel_exception=True)
     def deliver(self, report: jobs.Reported, target: str) -> str:
         """Send the report; where it went, in words. Raises Permanent if it is refused, Transient if nobody is there."""
-        reports = config.load_environment(self._environment).reports
+        reports = config.load_environment(self._addresses.environment).reports
         by: dict[str, Callable[[jobs.Reported, config.Reports], str]] = {
             "webhook": self._by_webhook,
             "ntfy": self._by_ntfy,

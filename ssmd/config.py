@@ -634,6 +634,21 @@ class Addresses(msgspec.Struct, frozen=True):
     storage: str = ""  # the endpoint of the S3 server that it started
 
 
+def feeds_run(environment: Environment, addresses: Addresses) -> list[str]:
+    """The feeds that run: with servers of its own those that `ssmd up` has started, else all of the environment's.
+
+    Shared servers may have several machines, each with some of the feeds.
+    """
+    started = _archived(addresses)
+    alone = environment.servers == "local" and started
+    return sorted(started) if alone else [plan.feed for plan in environment.feeds]
+
+
+def _archived(addresses: Addresses) -> list[str]:
+    """The feeds that `ssmd up` has started, each with one archiver."""
+    return [name.removeprefix("archiver-") for name in addresses.telemetry if name.startswith("archiver-")]
+
+
 def addresses_path(data: Path) -> Path:
     return data / "run" / "addresses.json"
 
@@ -651,7 +666,6 @@ def load_addresses(data: Path) -> Addresses | None:
 def environment_of(addresses: Addresses) -> Environment:
     """The environment of a run, with the feeds that it runs beside those that are listed."""
     environment = load_environment(addresses.environment)
-    running = [name.removeprefix("archiver-") for name in addresses.telemetry if name.startswith("archiver-")]
     listed = {plan.feed for plan in environment.feeds}
-    more = [environment.feed(name) for name in running if name not in listed]
+    more = [environment.feed(name) for name in _archived(addresses) if name not in listed]
     return environment.model_copy(update={"feeds": [*environment.feeds, *more]}) if more else environment

@@ -91,8 +91,12 @@ class Planned:
         return msgspec.json.encode(dict(self.input)).decode()
 
 
-def planned(environment: config.Environment, jobs: Mapping[str, type]) -> list[Planned]:
+def planned(
+    environment: config.Environment, jobs: Mapping[str, type], feeds: Sequence[str] | None = None
+) -> list[Planned]:
     """Every schedule of an environment, by id; `jobs` are the workflow types that a worker has, with their inputs.
+
+    `feeds` are those that run; none named: all of the environment's.
 
     Raises Permanent, with file and line, for a schedule that nobody could run. A default that no worker could run is
     left out.
@@ -105,7 +109,7 @@ def planned(environment: config.Environment, jobs: Mapping[str, type]) -> list[P
         if own is None or (name in STORING and environment.storage is None and not own.model_fields_set):
             continue
         try:
-            found += _of(environment, name, _over(DEFAULTS.get(name, {}), own), jobs)
+            found += _of(environment, name, _over(DEFAULTS.get(name, {}), own), jobs, feeds)
         except Permanent:
             if own.model_fields_set:
                 raise
@@ -122,7 +126,13 @@ def _over(default: Mapping[str, Any], own: config.Schedule) -> config.Schedule:
     return config.Schedule.model_validate(merged)
 
 
-def _of(environment: config.Environment, name: str, entry: config.Schedule, jobs: Mapping[str, type]) -> list[Planned]:
+def _of(
+    environment: config.Environment,
+    name: str,
+    entry: config.Schedule,
+    jobs: Mapping[str, type],
+    feeds: Sequence[str] | None,
+) -> list[Planned]:
     """An entry's schedules: one per feed if its job takes a feed."""
     workflow = entry.workflow
     if workflow is None or workflow not in jobs:
@@ -139,11 +149,13 @@ def _of(environment: config.Environment, name: str, entry: config.Schedule, jobs
     if entry.feeds and "feed" not in fields:
         raise _wrong(environment, [name, "feeds"], f"{workflow} is not about a feed: remove the line")
     known = [f.feed for f in environment.feeds]
+    run = known if feeds is None else feeds
     for feed in entry.feeds:
         if feed not in known:
             raise _wrong(environment, [name, "feeds"], f"there is no feed {feed!r}: there is {', '.join(known)}")
     found = []
-    for feed in (entry.feeds or known) if "feed" in fields else [""]:
+    wanted = [feed for feed in run if feed in (entry.feeds or run)]
+    for feed in wanted if "feed" in fields else [""]:
         given: dict[str, object] = dict(entry.input)
         given |= {"feed": feed} if feed else {}
         given |= {"environment": environment.name} if "environment" in fields else {}

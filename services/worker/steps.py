@@ -27,7 +27,7 @@ def steps(
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
     storage = Storage(places, environment, addresses.storage)
-    reports = Reports(places, environment.name, processes, [plan.feed for plan in environment.feeds])
+    reports = Reports(places, addresses, processes)
     secmaster = Secmaster(places, environment, addresses)
     backfill = Backfill(places, environment, addresses)
     keys = Keys(places, environment, addresses)

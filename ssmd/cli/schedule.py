@@ -35,7 +35,7 @@ def apply(data: DataFolder = Path("data"), env: EnvironmentName = None) -> None:
     async def work(client: "Client", environment: "Environment") -> "list[Change]":
         from ssmd import scheduling  # noqa: PLC0415
 
-        found = await scheduling.changes(client, environment.name, _planned(environment))
+        found = await scheduling.changes(client, environment.name, _planned(environment, data))
         for line in _lines(found):  # before anything is done
             typer.echo(line)
         await scheduling.apply(client, environment.name, found)
@@ -52,7 +52,7 @@ def diff(data: DataFolder = Path("data"), env: EnvironmentName = None, json: Jso
     async def work(client: "Client", environment: "Environment") -> "list[Change]":
         from ssmd import scheduling  # noqa: PLC0415
 
-        return await scheduling.changes(client, environment.name, _planned(environment))
+        return await scheduling.changes(client, environment.name, _planned(environment, data))
 
     found = _at_temporal(data, env, work)
     if json:
@@ -181,7 +181,7 @@ def delete(name: ScheduleName, data: DataFolder = Path("data"), env: Environment
 
         handle = await scheduling.handle(client, environment.name, name)
         await handle.delete()
-        return handle.id, any(plan.id == handle.id for plan in _planned(environment))
+        return handle.id, any(plan.id == handle.id for plan in _planned(environment, data))
 
     id_, returns = _at_temporal(data, env, work)
     short = id_.split("/")[1]
@@ -216,10 +216,12 @@ def _at_temporal(data: Path, env: str | None, work: "Callable[[Client, Environme
         raise Transient(f"Temporal at {addresses.temporal} did not do it ({why}): try again") from e
 
 
-def _planned(environment: "Environment") -> "list[Any]":
-    from ssmd import config, schedules  # noqa: PLC0415
+def _planned(environment: "Environment", data: Path) -> "list[Any]":
+    """What should be, for the feeds that run here."""
+    from ssmd import config, schedules, service  # noqa: PLC0415
 
-    return schedules.planned(environment, config.application("workflows.runner").inputs())
+    feeds = config.feeds_run(environment, service.addresses(data, environment.name))
+    return schedules.planned(environment, config.application("workflows.runner").inputs(), feeds)
 
 
 def _lines(found: "list[Change]") -> list[str]:

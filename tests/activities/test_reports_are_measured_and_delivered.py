@@ -194,7 +194,8 @@ class Post:
         said = {"name": "harbour", "feeds": [{"feed": FEED, "endpoint": "simulator"}], "reports": {target: reports}}
         (self._folder / "config" / "environments" / "harbour.yaml").write_text(json.dumps(said))
         with Processes(1) as processes:
-            activities = Reports(config.Places(self._folder), "harbour", processes)
+            addresses = config.Addresses("harbour", "", "", "", {}, {})
+            activities = Reports(config.Places(self._folder), addresses, processes)
             said_where: str = ActivityEnvironment().run(activities.deliver, REPORT, target)
             return said_where
 

@@ -221,6 +221,21 @@ def test_every_default_whose_job_is_there_fits_that_job(harbour: Harbour) -> Non
     assert {p.id.split("/")[1] for p in schedules.planned(storing, there)} == known
 
 
+def test_only_feeds_that_run_are_scheduled(harbour: Harbour) -> None:
+    environment, there = config.load_environment(ENV), inputs()
+    of_all = schedules.planned(environment, there)
+    of_one = schedules.planned(environment, there, ["kalshi"])
+    assert of_one == [p for p in of_all if p.input.get("feed", "kalshi") == "kalshi"]
+    assert len(of_one) < len(of_all)
+
+    telemetry = {"archiver-kalshi": "http://127.0.0.1:1", "worker": "http://127.0.0.1:2"}
+    up = config.Addresses(ENV, "", "", "", {}, telemetry)
+    assert config.feeds_run(environment, up) == ["kalshi"]
+    shared = environment.model_copy(update={"servers": "remote"})
+    assert config.feeds_run(shared, up) == ["kalshi", "deribit"], "the others run on another machine"
+    assert config.feeds_run(environment, config.Addresses(ENV, "", "", "", {}, {})) == ["kalshi", "deribit"]
+
+
 def test_the_documented_defaults_are_these() -> None:
     rows = [
         line.split("|") for line in (ROOT / "docs" / "schedules.md").read_text().splitlines() if line.startswith("| `")

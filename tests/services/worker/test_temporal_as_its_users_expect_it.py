@@ -64,6 +64,12 @@ class TlsFront:
         self._loop.set_exception_handler(lambda loop, context: None)  # refused handshakes are what is tested
         self._loop.run_until_complete(listen())
         self._loop.run_forever()
+        pouring = asyncio.all_tasks(self._loop)
+        for task in pouring:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*pouring, return_exceptions=True))
+        self._loop.run_until_complete(asyncio.sleep(0.1))  # transports say goodbye
+        self._loop.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         behind_reader, behind_writer = await asyncio.open_connection(self._host, self._behind)
