@@ -21,7 +21,7 @@ from ssmd.errors import Permanent, SsmdError, Transient
 
 R = TypeVar("R")
 
-REQUEST_SECONDS = 30.0  # a listing may have 8 MB
+REQUEST_SECONDS = 10.0  # without a byte: less than a worker may be silent for; a listing of 8 MB may take longer
 TRIES_MAX = 6
 WAIT_SECONDS = (0.5, 30.0)  # the bound of the first wait, doubled each time up to the second; half of it on average
 RETRY_AFTER_SECONDS_MAX = 60.0  # who wants more patience gets it from the job's own retries
@@ -147,16 +147,20 @@ class Rest:
             request = self._key.signed(request, now_ns)
         sent = {"Content-Type": "application/x-www-form-urlencoded"} if request.body else {}
         try:
-            answer = self._client.request(
+            with self._client.stream(
                 request.method,
                 self._url(request) + request.target,
                 headers={**sent, **request.headers},
                 content=request.body or None,
-            )
+            ) as answer:
+                body = bytearray()
+                for part in answer.iter_bytes():
+                    body += part
+                    self._beat()
         except httpx.HTTPError as e:
             # Not the error's own words: they may quote the URL, in which a signature may stand.
             return Answer(0, type(e).__name__.encode()), now_ns
-        return Answer(answer.status_code, answer.content, dict(answer.headers)), now_ns
+        return Answer(answer.status_code, bytes(body), dict(answer.headers)), now_ns
 
     def _url(self, request: Request) -> str:
         return self._base if self._simulated or not request.host else f"https://{request.host}"

@@ -1,21 +1,23 @@
 """Feeds and environments as YAML, and where a data folder keeps what: parsed once, at the door.
 
 `exchanges/feeds/NAME.yaml` says what a venue offers; `exchanges/environments/NAME.yaml` says what we run and
-where. A data folder holds `journal/ archive/ lake/ nats/ temporal/ logs/ keys/ run/` and a `ssmd.json` with its
+where. A data folder holds `journal/ archive/ lake/ nats/ temporal/ s3/ logs/ keys/ run/` and a `ssmd.json` with its
 format. While `ssmd up` runs, `run/addresses.json` says where everything listens.
 """
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ssmd import __version__, durable
 from ssmd.errors import Permanent
@@ -203,6 +205,31 @@ class EnvironmentFeed(_Model):
     symbols: Symbols = Symbols()  # which instruments
     channels: list[str] = []  # empty: all of the feed's
     key: KeyReference | None = None  # to sign in with
+    shards: int = Field(1, ge=1, le=100)  # connector processes, each with its part of the instruments
+
+    def shard_of(self, symbol: str) -> int:
+        """Which of them has an instrument, by its name alone. Of another number of shards few move."""
+        return max(range(self.shards), key=lambda n: blake2b(f"{n} {symbol}".encode(), digest_size=8).digest())
+
+
+class Nats(_Model):
+    """The servers of NATS, any of which may be down, and on how many of them each stream is kept."""
+
+    servers: list[str] = Field(["nats://127.0.0.1:4222"], min_length=1)
+    replicas: Literal[1, 3, 5] = 1
+
+    @field_validator("servers")
+    @classmethod
+    def _are_urls(cls, servers: list[str]) -> list[str]:
+        for server in servers:
+            if not re.fullmatch(r"(nats|tls)://[^\s,/]+", server):
+                raise ValueError(f"{server!r} is no address of a NATS server: write it as nats://host:port")
+        return servers
+
+    @property
+    def url(self) -> str:
+        """All of them, as the NATS tools take them: with commas in between."""
+        return ",".join(self.servers)
 
 
 class Tls(_Model):
@@ -269,13 +296,21 @@ class Storage(_Model):
     Without a `key` the credentials are found as the AWS tools find theirs.
     """
 
-    url: str = Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|[^:?#]+)$")
+    url: str
     server: Literal["local", "remote"] = "remote"
     endpoint_url: str | None = Field(None, pattern=r"^https?://[^/]+$")
     region: str | None = None
     key: KeyReference | None = None
     parallel: int = Field(8, ge=1, le=64)  # requests at once; a file is read as it is sent, so little memory each
     read_back: Literal["download", "checksum"] = "download"  # how a new object is compared with what was sent
+
+    @model_validator(mode="after")
+    def _check(self) -> "Storage":
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|[^:?#]+", self.url):
+            raise ValueError(f"{self.url!r} is neither s3://bucket/prefix nor a folder")
+        if self.server == "local" and not (self.is_s3 and self.key is not None and self.endpoint_url is None):
+            raise ValueError("server local needs a url s3://… and a key, and no endpoint_url")
+        return self
 
     @property
     def is_s3(self) -> bool:
@@ -366,7 +401,7 @@ class Environment(_Model):
 
     name: Name  # of the file as well, and part of every subject
     servers: Literal["local", "remote"] = "local"  # local: `ssmd up` starts NATS and Temporal itself
-    nats: str = "nats://127.0.0.1:4222"  # the transport
+    nats: Nats = Nats()  # the transport
     temporal: Temporal = Temporal()
     journalling: Journalling = Journalling()
     archiving: Archiving = Archiving()
@@ -384,6 +419,17 @@ class Environment(_Model):
         twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
         if twice is not None:
             raise ValueError(f"feed {twice} is named twice: keep one of them")
+        return self
+
+    @field_validator("nats", mode="before")
+    @classmethod
+    def _one_server(cls, nats: object) -> object:
+        return {"servers": nats.split(",")} if isinstance(nats, str) else nats
+
+    @model_validator(mode="after")
+    def _own_nats_is_one_server(self) -> "Environment":
+        if self.servers == "local" and (len(self.nats.servers) > 1 or self.nats.replicas > 1):
+            raise ValueError("the NATS that `ssmd up` starts is one server without replicas: set servers: remote")
         return self
 
     @model_validator(mode="after")
@@ -579,7 +625,7 @@ class Addresses(msgspec.Struct, frozen=True):
     """Where everything of a running `ssmd up` listens."""
 
     environment: str
-    nats: str
+    nats: str  # a cluster's servers: with commas in between
     temporal: str
     temporal_ui: str
     feeds: dict[str, FeedAddress]  # simulated ones only; others come from the feed's endpoints

@@ -59,6 +59,7 @@ def build() -> typer.Typer:
     app.command()(backfill.backfill)
     app.add_typer(key.app, name="key")
     app.command()(publish.publish)
+    app.command()(publish.restore)
     app.command()(retention.retention)
     app.add_typer(schedule.app, name="schedule")
     app.add_typer(day.app, name="day")

@@ -74,10 +74,10 @@ async def _of_nats(environment: config.Environment, *, remove: bool) -> list[Ite
     from nats.js.errors import NotFoundError  # noqa: PLC0415
 
     try:
-        connecting = nats.connect(environment.nats, name="ssmd", allow_reconnect=False, error_cb=_silent)
+        connecting = nats.connect(environment.nats.servers, name="ssmd", allow_reconnect=False, error_cb=_silent)
         client = await asyncio.wait_for(connecting, _CONNECT_SECONDS)
     except (Error, OSError, TimeoutError) as e:
-        raise Transient(f"no NATS answers at {environment.nats} ({e or type(e).__name__}): start it first") from e
+        raise Transient(f"no NATS answers at {environment.nats.url} ({e or type(e).__name__}): start it first") from e
     found = []
     try:
         stream = client.jetstream(timeout=_CONNECT_SECONDS)

@@ -2,6 +2,7 @@
 
 import uuid
 from pathlib import Path
+from secrets import token_urlsafe
 
 from ssmd import config, durable
 from ssmd.errors import Permanent
@@ -24,6 +25,15 @@ def make_missing(sources: tuple[Source, ...], places: config.Places) -> dict[str
             durable.replace(public, text)
         made[source.name] = key_id, public
     return made
+
+
+def make_storage_key(storage: config.Storage, data: Path) -> None:
+    """The credentials of an S3 server of ours, in the files that are referred to inside the data folder."""
+    assert storage.key is not None, "a local server has one: see config.Storage"
+    for reference, made in ((storage.key.id, uuid.uuid4().hex[:20]), (storage.key.secret, token_urlsafe(30))):
+        path = _ours(reference, data)
+        if path is not None and not path.exists():
+            durable.replace(path, f"{made}\n".encode(), mode=0o600)
 
 
 def _make(reference: config.KeyReference, data: Path) -> None:

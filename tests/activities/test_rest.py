@@ -127,6 +127,13 @@ def test_the_pace_is_the_venues() -> None:
     assert len(got) == 6
 
 
+def test_a_long_answer_is_no_silence() -> None:
+    beats: list[float] = []
+    with answering([(200, b"x" * 3_000_000, {})]) as (base, _):
+        body = asked(base, beat=lambda: beats.append(time.monotonic())).ask(REQUEST, bytes)
+    assert len(body) == 3_000_000 and len(beats) > 10
+
+
 def test_a_cancellation_ends_the_wait() -> None:
     def beat() -> None:
         raise KeyboardInterrupt

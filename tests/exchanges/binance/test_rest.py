@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from exchanges import binance_usdm
+from exchanges import binance_usdm, binance_usdm_market
 from exchanges.binance import rest, venue
 from exchanges.binance.product import SPOT, USDM_PUBLIC, Product
 from exchanges.binance.signing import Key
@@ -83,6 +83,25 @@ def test_trades_by_id_and_by_time_are_exact(of: Venue, product: Product, monkeyp
     assert page_through(made, rest.trades(product, "BTCUSDT", NOW + 3600 * SECOND, NOW + 3700 * SECOND), key) == []
     side = {True: "sell", False: "buy"}
     assert [t.side for t in by_id] == [side[bool(row["isBuyerMaker"])] for row in rows[5:-4]]
+
+
+def test_a_route_of_aggregate_trades_pages_through_those(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key, and under the ids that its WebSocket has."""
+    monkeypatch.setattr(rest, "AGGREGATES_PER_PAGE_MAX", 7)
+    of = binance_usdm_market.venue
+    made = simulator(of)
+    rows = list(made.markets["BTCUSDT"].aggregates)
+    start, end = NOW + 5 * SECOND, NOW + 20 * SECOND
+    inside = [row for row in rows if start <= int(str(row["T"])) * 1_000_000 <= end]
+    assert len(inside) > 14
+    request = of.trades("BTCUSDT", start, end)
+    found: list[Trade] = []
+    while request is not None:
+        assert not request.signed
+        page = of.trades_page(request, ask(made, request).body)
+        found += page.trades
+        request = page.next
+    assert [(t.trade_id, t.price, t.size) for t in found] == [(str(r["a"]), r["p"], r["q"]) for r in inside]
 
 
 def test_usdm_history_wants_the_header_of_a_key() -> None:
