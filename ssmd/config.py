@@ -421,7 +421,7 @@ class Environment(_Model):
             raise ValueError(f"feed {twice} is named twice: keep one of them")
         return self
 
-    @field_validator("nats", mode="before")
+    @field_validator("nats", mode="before", json_schema_input_type=Nats | str)
     @classmethod
     def _one_server(cls, nats: object) -> object:
         return {"servers": nats.split(",")} if isinstance(nats, str) else nats

@@ -56,11 +56,11 @@ _PROBLEMS = {
     "model_type": "has no fields",
     "too_short": "is empty",
 }
-_REFERENCE = r"^(env|file):.+"
+REFERENCE = r"^(env|file):.+"
 # What the patterns of the models mean, in words.
 _PATTERNS = (
     (r"^[a-z][a-z0-9-]*$", "write lower-case letters, digits and dashes, a letter first"),
-    (_REFERENCE, "write where the secret is, env:NAME or file:PATH, never the secret itself"),
+    (REFERENCE, "write where the secret is, env:NAME or file:PATH, never the secret itself"),
     (r"^wss?://.+", "write an address that begins with wss:// or ws://"),
     (r"^https?://.+", "write an address that begins with https:// or http://"),
     (r"^[a-z][a-z0-9-]*@[1-9][0-9]*$", "write a schema and its version: events@1"),
@@ -123,7 +123,7 @@ def explained(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[
             problem = f"is not valid ({message[:1].lower()}{message[1:]})"
         if (
             kind not in {"missing", "extra_forbidden", "value_error", "too_short"}
-            and context.get("pattern") != _REFERENCE
+            and context.get("pattern") != REFERENCE
         ):
             problem = _shown(loc, said.get("input")) + problem
         yield loc, problem, remedy or "see docs/configuration.md"
