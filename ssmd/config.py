@@ -555,6 +555,7 @@ class Places:
         self.lake = data / "lake"
         self.nats = data / "nats"
         self.temporal = data / "temporal"
+        self.s3 = data / "s3"  # made by a run that starts an S3 server
         self.logs = data / "logs"
         self.keys = data / "keys"
         self.run = data / "run"

@@ -52,9 +52,10 @@ def _folders(environment: config.Environment, data: Path) -> list[Item]:
     addresses = config.load_addresses(data)
     if addresses is not None and addresses.supervisor and _alive(addresses.supervisor):
         raise Permanent(f"{data} is in use by `ssmd up` (process {addresses.supervisor}): stop it first, with Ctrl-C")
-    folders = (places.journal, places.archive, places.lake, places.nats, places.temporal, places.logs, places.keys)
     found = []
-    for folder in (*folders, places.run):
+    for folder in vars(places).values():
+        if folder == data:
+            continue
         if folder.is_dir():
             sizes = [p.lstat().st_size for p in folder.rglob("*") if p.is_file()]
             found.append(Item(folder.name, str(folder), sum(sizes), f"{len(sizes):,} files"))
