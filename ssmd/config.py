@@ -31,7 +31,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 # ---------------------------------------------------------------------------------------------------------- feed
