@@ -31,7 +31,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 # ---------------------------------------------------------------------------------------------------------- feed
@@ -406,7 +406,9 @@ class Environment(_Model):
 
     name: Name  # of the file as well, and part of every subject
     servers: Literal["local", "remote"] = "local"  # local: `ssmd up` starts NATS and Temporal itself
-    nats: Annotated[Nats, BeforeValidator(_one_server, json_schema_input_type=Nats | str)] = Nats()  # or one address
+    nats: Annotated[Nats, BeforeValidator(_one_server, json_schema_input_type=Nats | str)] = (
+        Nats()
+    )  # the transport, or its one address
     temporal: Temporal = Temporal()
     journalling: Journalling = Journalling()
     archiving: Archiving = Archiving()
@@ -555,6 +557,7 @@ class Places:
         self.lake = data / "lake"
         self.nats = data / "nats"
         self.temporal = data / "temporal"
+        self.s3 = data / "s3"  # made by a run that starts an S3 server
         self.logs = data / "logs"
         self.keys = data / "keys"
         self.run = data / "run"

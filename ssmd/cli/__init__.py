@@ -73,9 +73,10 @@ def build() -> typer.Typer:
 
 def _add_configuration(app: typer.Typer) -> None:
     """The commands about configuration as files under git."""
-    from ssmd.cli import configuration, env, feed, schema  # noqa: PLC0415
+    from ssmd.cli import configuration, env, feed, folder, schema  # noqa: PLC0415
     from ssmd.cli import keys as _  # noqa: F401, PLC0415 - adds to the group `key`
 
+    app.callback()(folder.everywhere)
     app.command()(configuration.init)
     app.add_typer(feed.app, name="feed")
     app.add_typer(env.app, name="env")

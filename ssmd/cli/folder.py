@@ -30,6 +30,10 @@ Settings = Annotated[
 Unset = Annotated[list[str] | None, typer.Option("--unset", metavar="PATH", help="Take a field out; repeatable.")]
 
 
+def everywhere(config: Config = None) -> None:
+    """Before any command."""
+
+
 def path_of(kind: str, name: str) -> Path:
     """The file of a feed, an environment or a schema. Raises Permanent if that can be no name."""
     from ssmd import config  # noqa: PLC0415

@@ -43,6 +43,8 @@ class Editor:
             mark = getattr(e, "problem_mark", None)
             where = f"{path}:{mark.line + 1}" if mark else str(path)
             raise Permanent(f"{where}: is not valid YAML ({getattr(e, 'problem', e)}): mend it first") from e
+        except ValueError as e:  # a date that does not exist
+            raise Permanent(f"{path}: holds a value that is none ({e}): `ssmd validate` says where") from e
         if not isinstance(self.root, CommentedMap):
             raise Permanent(f"{path}: has no fields: mend it first")
         self._original, self._unedited = text, self._dumped()
@@ -161,6 +163,8 @@ def parsed(value: str, told: str) -> Any:
     except YAMLError as e:
         said = " ".join(str(getattr(e, "problem", e)).split())
         raise Permanent(f"{told}: the value is not valid YAML ({said}); put quotes around a text") from e
+    except ValueError as e:  # a date that does not exist
+        raise Permanent(f"{told}: the value is none ({e}); put quotes around a text") from e
 
 
 def day(text: str) -> date:

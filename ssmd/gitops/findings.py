@@ -22,6 +22,7 @@ _REMEDIES = {
     "int_from_float": "write a whole number",
     "float_type": "write a number",
     "float_parsing": "write a number",
+    "finite_number": "write a finite number",
     "bool_type": "write true or false",
     "bool_parsing": "write true or false",
     "string_type": "write a text (in quotes, if it looks like a number or a date)",
@@ -44,6 +45,7 @@ _PROBLEMS = {
     "int_from_float": "is no whole number",
     "float_type": "is no number",
     "float_parsing": "is no number",
+    "finite_number": "is without bounds",
     "bool_type": "is neither true nor false",
     "bool_parsing": "is neither true nor false",
     "string_type": "is no text",
@@ -56,10 +58,11 @@ _PROBLEMS = {
     "model_type": "has no fields",
     "too_short": "is empty",
 }
+REFERENCE = r"^(env|file):.+"
 # What the patterns of the models mean, in words.
 _PATTERNS = (
     (r"^[a-z][a-z0-9-]*$", "write lower-case letters, digits and dashes, a letter first"),
-    (r"^(env|file):.+", "write where the secret is, env:NAME or file:PATH, never the secret itself"),
+    (REFERENCE, "write where the secret is, env:NAME or file:PATH, never the secret itself"),
     (r"^wss?://.+", "write an address that begins with wss:// or ws://"),
     (r"^https?://.+", "write an address that begins with https:// or http://"),
     (r"^[a-z][a-z0-9-]*@[1-9][0-9]*$", "write a schema and its version: events@1"),
@@ -120,7 +123,10 @@ def explained(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[
         if problem is None:
             message = str(said["msg"])
             problem = f"is not valid ({message[:1].lower()}{message[1:]})"
-        if kind not in {"missing", "extra_forbidden", "value_error", "too_short"}:
+        if (
+            kind not in {"missing", "extra_forbidden", "value_error", "too_short"}
+            and context.get("pattern") != REFERENCE
+        ):
             problem = _shown(loc, said.get("input")) + problem
         yield loc, problem, remedy or "see docs/configuration.md"
 

@@ -1,7 +1,7 @@
 """The formats of configuration files, as JSON Schema for editors and as a page for readers: made from the models.
 
-The meaning of a field is the comment behind it (or above it) in the model's source. `python -m ssmd.gitops.formats`
-writes all of it into the tree again.
+The meaning of a field is the comment behind it in the model's source. `python -m ssmd.gitops.formats` writes all of it
+into the tree again, and the line for editors into files that lack it.
 """
 
 import ast
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from ssmd import config, durable
 from ssmd.gitops import checks
-from ssmd.gitops.findings import model_in
+from ssmd.gitops.findings import REFERENCE, model_in
 
 BEGIN, END = "<!-- made from the models: begin -->", "<!-- made from the models: end -->"
 _SCHEMA_URL = "https://json-schema.org/draft/2020-12/schema"
@@ -27,6 +27,11 @@ _SCHEMA_URL = "https://json-schema.org/draft/2020-12/schema"
 def modeline(kind: str) -> str:
     """What tells an editor (yaml-language-server) the format of a file."""
     return f"# yaml-language-server: $schema=../schemas/json/{kind}.json"
+
+
+def headed(text: str, kind: str) -> str:
+    """A file with the line for editors at its head."""
+    return text if text.startswith(modeline(kind) + "\n") else f"{modeline(kind)}\n{text}"
 
 
 def json_schemas() -> dict[str, str]:
@@ -62,7 +67,7 @@ def reference() -> str:
                     f"`{info.alias or name}`",
                     _type(one, name),
                     "required" if info.is_required() else _default(info.get_default(call_default_factory=True)),
-                    meanings.get(name, ""),
+                    meanings.get(name) or _first_sentence(info.annotation),
                 )
                 out.append("| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |")
             out.append("")
@@ -91,6 +96,13 @@ def _models(model: type[BaseModel]) -> list[type[BaseModel]]:
 
 def _prose(model: type[BaseModel]) -> str:
     return " ".join(inspect.cleandoc(model.__doc__ or "").split())
+
+
+def _first_sentence(annotation: Any) -> str:
+    """What a part without a comment is for, in the words of its own model."""
+    part = model_in(annotation)
+    first = _prose(part).partition(". ")[0].rstrip(".") if part else ""
+    return first[:1].lower() + first[1:]
 
 
 def _meanings(model: type[BaseModel]) -> dict[str, str]:
@@ -136,6 +148,8 @@ def _shape(part: dict[str, Any]) -> str:
         return f"list of {_shape(part['items'])}"
     if part.get("type") == "object" and isinstance(part.get("additionalProperties"), dict):
         return f"name: {_shape(part['additionalProperties'])}"
+    if part.get("pattern") == REFERENCE:
+        return "reference"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
     if part.get("format") == "date":
         return "date"
@@ -168,6 +182,9 @@ def write(tree: Path) -> list[Path]:
     texts = {folder / name: text for name, text in json_schemas().items()}
     docs = tree / "docs" / "configuration.md"
     texts[docs] = page(docs.read_text())
+    for kind, one in checks.SINGULAR.items():
+        for path in sorted((tree / "exchanges" / kind).glob("*.yaml")):
+            texts[path] = headed(path.read_text(), one)
     changed = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
     for path in changed:
         durable.make_folder(path.parent)

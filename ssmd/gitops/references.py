@@ -18,6 +18,7 @@ from ssmd.gitops.findings import Loc, dotted
 from ssmd.gitops.reading import read
 
 _DAY_SECONDS = 86_400
+_PUBLIC = {"id", "ca", "certificate", "namespace"}  # may be read by others
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -151,7 +152,7 @@ def _found(value: Any, loc: Loc, environment: Environment, folder: Path) -> Iter
         for name, one in value.items():
             yield from _found(one, (*loc, str(name)), environment, folder)
     elif isinstance(value, str) and value.startswith(("env:", "file:")):
-        yield Key(environment.name, dotted(loc), loc, (Part(loc, value),))
+        yield Key(environment.name, dotted(loc), loc, (Part(loc, value, secret=loc[-1] not in _PUBLIC),))
 
 
 def _feed(path: Path) -> Feed | None:

@@ -109,6 +109,8 @@ class Repository:
         """
         if not message.strip():
             raise Permanent("-m: is empty: say why the configuration changes")
+        for _, what in leaks.found("message", message.encode()):
+            raise Permanent(f"-m: seems to hold {what}: nothing was committed; say it without")
         with tempfile.TemporaryDirectory() as aside:
             index = Path(aside) / "index"
             if self.known("HEAD"):
@@ -261,6 +263,7 @@ def _flat(value: Any, at: tuple[str, ...]) -> Iterator[tuple[str, str]]:
             yield from _flat(item, (*at, str(named)))
     else:
         text = f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
-        if SECRET_FIELDS & set(at) and not text.startswith(("env:", "file:")):
-            text = "(not shown: no reference)"
+        secret = SECRET_FIELDS & set(at) and not text.startswith(("env:", "file:"))
+        if secret or any(leaks.found("", f"{'.'.join(at)}: {text}".encode())):
+            text = "(not shown: it may be a secret)"
         yield ".".join(at), text if len(text) <= _PLAIN_MAX else f"{text[:_PLAIN_MAX]}…"

@@ -52,9 +52,10 @@ def _folders(environment: config.Environment, data: Path) -> list[Item]:
     addresses = config.load_addresses(data)
     if addresses is not None and addresses.supervisor and _alive(addresses.supervisor):
         raise Permanent(f"{data} is in use by `ssmd up` (process {addresses.supervisor}): stop it first, with Ctrl-C")
-    folders = (places.journal, places.archive, places.lake, places.nats, places.temporal, places.logs, places.keys)
     found = []
-    for folder in (*folders, places.run):
+    for folder in vars(places).values():
+        if folder == data:
+            continue
         if folder.is_dir():
             sizes = [p.lstat().st_size for p in folder.rglob("*") if p.is_file()]
             found.append(Item(folder.name, str(folder), sum(sizes), f"{len(sizes):,} files"))
@@ -69,15 +70,16 @@ def _streams(environment: config.Environment, *, remove: bool) -> list[Item]:
 
 
 async def _of_nats(environment: config.Environment, *, remove: bool) -> list[Item]:
-    from nats.errors import Error  # noqa: PLC0415 - 50 ms
+    from nats.errors import Error  # noqa: PLC0415
     from nats.js.errors import NotFoundError  # noqa: PLC0415
 
-    from ssmd import broker  # noqa: PLC0415
+    from ssmd import broker  # noqa: PLC0415 - 50 ms
 
+    where = environment.nats.url
     try:
-        client = await broker.connect_once(environment.nats.url, "ssmd", _CONNECT_SECONDS)
+        client = await broker.connect_once(where, "ssmd env teardown", _CONNECT_SECONDS)
     except (Error, OSError, TimeoutError) as e:
-        raise Transient(f"no NATS answers at {environment.nats.url} ({e or type(e).__name__}): start it first") from e
+        raise Transient(f"no NATS answers at {where} ({e or type(e).__name__}): start it first") from e
     found = []
     try:
         stream = client.jetstream(timeout=_CONNECT_SECONDS)

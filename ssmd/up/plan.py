@@ -70,7 +70,7 @@ def parts(wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple
     if starts_s3(wanted.environment) and storage is not None and storage.key is not None:
         key_id, secret = storage.key.load(places.data)
         s3_ports = {name: chosen[name].port for name in servers.S3_PORTS}
-        folder = places.data / "s3"
+        folder = places.s3
         line = servers.s3_command(servers.find_binary("weed"), folder, s3_ports, key_id, secret.decode().strip())
         found.append(Part("s3", "s3", tuple(line), folder=folder))
     started = {p.name for p in found}

@@ -81,6 +81,8 @@ def test_what_would_not_be_valid_is_not_written(folder: Path, ssmd: Callable[...
         "archiving.rotate_seconds=soon": "archiving.rotate_seconds: 'soon' is no number",
         "feeds.kalshi.endpoint=moon": "feed kalshi has no endpoint 'moon'",
         "feeds.nyse.endpoint=simulator": "there is no 'nyse'; there is: kalshi, deribit",
+        "archiving.commit_seconds=.inf": "archiving.commit_seconds: inf is without bounds; write a finite number",
+        "feeds.kalshi.key.created=2026-13-45": "the value is none (month must be in 1..12)",
         "archiving": "is not PATH=VALUE",
         "archiving=[": "the value is not valid YAML",
         "name.first=x": "name",
@@ -94,6 +96,16 @@ def test_what_would_not_be_valid_is_not_written(folder: Path, ssmd: Callable[...
     assert code == 2 and "feed kalshi needs a key" in err
     code, _, err = ssmd("env", "update", "local")
     assert code == 2 and "nothing to change" in err
+
+
+def test_a_broken_file_is_not_edited(folder: Path, ssmd: Callable[..., Said]) -> None:
+    path = folder / "environments" / "local.yaml"
+    text = path.read_text()
+    for broken in (text + "x: 2026-13-45\n", text + "x: [\n", "- a\n", ""):
+        path.write_text(broken)
+        code, _, err = ssmd("env", "update", "local", "--set", "archiving.rotate_seconds=60")
+        assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
+        assert path.read_text() == broken
 
 
 def test_a_version_holds_from_its_date_on(folder: Path, ssmd: Callable[..., Said]) -> None:

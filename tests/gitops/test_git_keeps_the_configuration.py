@@ -119,12 +119,13 @@ def test_a_torn_down_environment_is_gone_and_nothing_else(
     (data / "archive" / "kalshi").mkdir()
     (data / "archive" / "kalshi" / "x").write_bytes(b"12345")
     (data / "mine.txt").write_text("mine")
+    (data / "s3").mkdir()
     code, _, err = ssmd("env", "teardown", "local", "--data", data)
     assert code == 2 and "look with --dry-run, then say --confirm local" in err
     code, out, _ = ssmd("env", "teardown", "local", "--data", data, "--dry-run", "--json")
     told = {item["what"]: (item["where"], item["size"], item["detail"]) for item in msgspec.json.decode(out)}
     assert code == 0 and told["archive"] == (str(data / "archive"), 5, "1 files")
-    assert set(told) == {"journal", "archive", "lake", "nats", "temporal", "logs", "keys", "run"}
+    assert set(told) == {"journal", "archive", "lake", "nats", "temporal", "logs", "keys", "run", "s3"}
     assert (data / "archive" / "kalshi" / "x").exists()
     ssmd("env", "create", "other", "--feed", "deribit")
     code, _, err = ssmd("env", "teardown", "other", "--data", data, "--confirm", "other")

@@ -6,6 +6,12 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssmd import config
+from ssmd.gitops import checks
 
 from .conftest import Said
 
@@ -223,6 +229,30 @@ def test_no_file_breaks_the_check(text: str, folder: Path, ssmd: Callable[..., S
     code, out, _ = ssmd("validate")
     assert code == 1
     assert all("feeds/odd.yaml:" in line for line in out.splitlines())
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.dates() | st.just("env:X"),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=9) | st.integers(), below, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_whatever_a_field_holds_is_told_or_valid(data: st.DataObject) -> None:
+    """Every finding has a place, a problem and a remedy; nothing else may come of any content."""
+    folder = config.config_folder()
+    path = data.draw(st.sampled_from(sorted(p for kind in checks.MODELS for p in (folder / kind).glob("*.yaml"))))
+    content = yaml.safe_load(path.read_text())
+    at, inner = content, content
+    while isinstance(inner, (dict, list)) and inner and data.draw(st.integers(0, 3)):
+        at, key = inner, data.draw(st.sampled_from(sorted(inner) if isinstance(inner, dict) else range(len(inner))))
+        inner = at[key]
+    if at is not inner:
+        at[key] = data.draw(VALUES)
+    for finding in checks.document(path, yaml.safe_dump(content, allow_unicode=True)).findings:
+        assert finding.line >= 1 and finding.column >= 1 and finding.problem and finding.remedy, finding
 
 
 def test_a_bomb_of_references_is_refused_quickly(folder: Path, ssmd: Callable[..., Said]) -> None:

@@ -211,6 +211,27 @@ def test_a_key_file_is_not_committed(folder: Path, ssmd: Callable[..., Said]) ->
     assert code == 2 and "environments/kalshi.pem:1: seems to hold a key file" in err
 
 
+def test_a_message_is_looked_at_too(folder: Path, ssmd: Callable[..., Said]) -> None:
+    code, _, err = ssmd("commit", "-m", "the password: hunter2hunter2")
+    assert code == 2 and "-m: seems to hold a secret in clear" in err and "hunter2" not in err
+
+
+def test_no_reference_is_repeated_if_it_is_none(folder: Path, ssmd: Callable[..., Said]) -> None:
+    with (folder / "environments" / "local.yaml").open("a") as file:
+        file.write("temporal: {api_key: hunter2, tls: {ca: hunter2}}\nreports: {ntfy: {token: hunter2}}\n")
+    code, out, _ = ssmd("validate")
+    assert code == 1 and "temporal.tls.ca: is not in the form" in out and "hunter2" not in out
+
+
+def test_a_difference_does_not_show_a_secret(folder: Path, ssmd: Callable[..., Said]) -> None:
+    assert ssmd("commit", "-m", "first")[0] == 0
+    path = folder / "environments" / "local.yaml"
+    path.write_text(path.read_text().replace("file:{data}/keys/kalshi.pem", "hunter2-hunter2") + "token: hunter22\n")
+    code, out, _ = ssmd("diff")
+    assert code == 0 and "feeds.kalshi.key.secret: file:{data}/keys/kalshi.pem -> (not shown" in out
+    assert "hunter2" not in out
+
+
 @given(st.binary(min_size=48, max_size=96))
 def test_random_secrets_are_recognised(value: bytes) -> None:
     import base64
