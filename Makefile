@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 # Tests that start no platform and wait for no clock: two at a time.
-SIDE_BY_SIDE := $(addprefix tests/,activities cli exchanges lake replay ssmd)
+SIDE_BY_SIDE := $(addprefix tests/,activities cli exchanges gitops lake replay ssmd)
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
@@ -55,6 +55,10 @@ bench-memory: install ## watch memory for half an hour; writes BENCHMARKS.md
 bench-peers: ## install the peers that want an environment of their own
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r bench/peers.txt
+
+.PHONY: formats
+formats: install ## make docs/configuration.md and the JSON Schemas again, after changing a model
+	$(BIN)/python -m ssmd.gitops.formats
 
 .PHONY: lock
 lock: ## pin all dependencies with hashes (needs uv)

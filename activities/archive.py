@@ -8,14 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import nats
 from isal import igzip
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from temporalio import activity
 from temporalio.exceptions import CancelledError
 
-from ssmd import archive, config, coverage, jobs, subjects
+from ssmd import archive, broker, config, coverage, jobs, subjects
 from ssmd.clock import DAY_NS
 from ssmd.errors import Permanent, Transient
 
@@ -117,9 +116,7 @@ class Archive:
         return revision if isinstance(revision, int) else 0
 
     async def _request_seal(self, day: jobs.Day) -> dict[str, object]:
-        # Where nothing listens, nats-py would try for 2 minutes, whatever its timeouts say.
-        connecting = nats.connect(self._nats_url, name="worker", allow_reconnect=False, error_cb=_silent)
-        client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
+        client = await broker.connect_once(self._nats_url, "worker", CONNECT_SECONDS)
         try:
             subject = subjects.seal(self._environment, day.feed)
             request = asyncio.ensure_future(
@@ -178,7 +175,7 @@ def _verify(path: Path, segment: archive.Segment, look: Callable[[int], None]) -
                 digest.update(block)
                 look(size)
     except OSError as e:
-        raise Permanent(f"{path} cannot be read ({e.strerror}): {again}") from e
+        raise Permanent(f"{path} cannot be read ({e.strerror}): {archive.bring_back(path)}") from e
     if size != segment.bytes or digest.hexdigest() != segment.sha256:
         raise Permanent(
             f"{path} is not what its manifest says: {size} bytes with SHA-256 {digest.hexdigest()[:16]}…, "
@@ -197,7 +194,3 @@ def _verify(path: Path, segment: archive.Segment, look: Callable[[int], None]) -
             f"{path} holds {lines} lines of {raw_bytes} bytes, but its manifest says {segment.records} "
             f"of {segment.raw_bytes}: {again}"
         )
-
-
-async def _silent(error: Exception) -> None:
-    """The request itself fails; nothing else needs to be told."""

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
@@ -33,7 +32,7 @@ from activities import pages
 from activities.replay import read_lines
 from activities.rest import Rest, key_of, of_feed
 from exchanges.port import BulkGrammar, EventGrammar, TradesRequest, Unparsable, Venue
-from ssmd import archive, config, coverage, durable, frames, jobs, ledger, subjects
+from ssmd import archive, broker, config, coverage, durable, frames, jobs, ledger, subjects
 from ssmd.clock import DAY_NS, SECOND_NS, SystemClock, date_of
 from ssmd.errors import Permanent, Transient
 from ssmd.events import REPAIRED, UNREPAIRABLE, Gap, Session, Trade
@@ -362,9 +361,7 @@ class Backfill:
                 f"{doing}: nothing runs on {self._places.data}, so there is no archiver to take it: `ssmd up` first"
             )
         try:
-            # Where nothing listens, nats-py would try for 2 minutes, whatever its timeouts say.
-            connecting = nats.connect(self._addresses.nats, name="backfill", allow_reconnect=False, error_cb=_silent)
-            client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
+            client = await broker.connect_once(self._addresses.nats, "backfill", CONNECT_SECONDS)
             try:
                 await work(client, doing, feed, *given)  # type: ignore[operator]
             finally:
@@ -602,7 +599,3 @@ def _lines(path: Path) -> Iterator[bytes]:
         for line in file:
             if not line.startswith(b"{"):
                 yield line.removesuffix(b"\n")
-
-
-async def _silent(error: Exception) -> None:
-    """The request itself fails; nothing else needs to be told."""

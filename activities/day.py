@@ -1,7 +1,6 @@
 """How an environment's day is: what its services say, and what is on disk."""
 
 import contextlib
-from pathlib import Path
 
 import httpx
 import msgspec
@@ -38,10 +37,15 @@ class Days:
         activity.heartbeat(jobs.Progress(f"looking at {feed} {date}"))
         connector = self._status(client, f"connector-{feed}")
         archiver = self._status(client, f"archiver-{feed}")
-        manifest = _manifest(self._places.archive, feed, date)
-        lake_day = None
-        with contextlib.suppress(FileNotFoundError):
-            lake_day = tables.load_day(self._places.lake / tables.manifest_path(feed, date))
+        manifest, lake_day, empty, trouble = archive.Manifest(feed, date), None, False, ""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                manifest = archive.load_manifest(archive.manifest_path(self._places.archive, feed, date))
+            with contextlib.suppress(FileNotFoundError):
+                lake_day = tables.load_day(self._places.lake / tables.manifest_path(feed, date))
+            empty = not manifest.revision and passed(self._places.archive, feed, date)
+        except Permanent as e:  # damage is a matter of this feed, and no reason to lose sight of the others
+            trouble = str(e)
         gaps = None if connector is None else connector.get("gaps_open")
         return jobs.FeedSeen(
             feed=feed,
@@ -52,7 +56,8 @@ class Days:
             sealed=manifest.sealed,
             revision=manifest.revision,
             rolled_up=0 if lake_day is None else lake_day.revision,
-            empty=not manifest.revision and passed(self._places.archive, feed, date),
+            empty=empty,
+            trouble=trouble,
         )
 
     def _status(self, client: httpx.Client, service: str) -> dict[str, object] | None:
@@ -64,13 +69,6 @@ class Days:
             return msgspec.json.decode(client.get(f"{where}/status").content, type=dict[str, object])
         except (httpx.HTTPError, msgspec.DecodeError):
             return {}
-
-
-def _manifest(root: Path, feed: str, date: str) -> archive.Manifest:
-    try:
-        return archive.load_manifest(archive.manifest_path(root, feed, date))
-    except FileNotFoundError:
-        return archive.Manifest(feed, date)
 
 
 def _frames(archiver: dict[str, object] | None, date: str) -> int:

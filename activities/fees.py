@@ -13,7 +13,6 @@ from activities.secmaster import only_one
 from exchanges.port import Request, Venue
 from ssmd import config, jobs, versions
 from ssmd.clock import SystemClock
-from ssmd.errors import Permanent
 
 _DECIMALS = ("volume", "maker", "taker")
 
@@ -30,19 +29,14 @@ class Fees:
     def sync_fees(self, job: jobs.FeeListing) -> jobs.Synced:
         """Add a version for each fee that is new, has changed or is told no more. Raises if nothing could be read.
 
-        Raises Permanent if the venue has no request for it, or wants a key that the environment does not name.
+        Where the venue has no request for it, or wants a key that the environment does not name, a note says so.
         """
         feed = config.load_feed(job.feed)
         venue: Venue = importlib.import_module(f"exchanges.{feed.venue}").venue
         chains = list(venue.fees(self._symbols(job.feed)))
-        if not chains:
-            raise Permanent(
-                f"{job.feed} has no request that tells fees, or none for instruments that are not known yet: "
-                f"run `ssmd secmaster sync {job.feed}` first"
-            )
-        key = None
-        if any(request.signed for request in chains):
-            key = rest.key_of(feed, self._environment, self._places.data)
+        key = rest.key_of(feed, self._environment, self._places.data) if any(r.signed for r in chains) else None
+        if not chains or (key is None and any(r.signed for r in chains)):
+            return self._nothing(job.feed, signed=bool(chains))
         lake, table = self._places.lake, versions.FEES
         doing, now_ns = f"reading the fees of {job.feed}", SystemClock().now_ns
 
@@ -57,6 +51,7 @@ class Fees:
             try:
                 with rest.of_feed(feed, self._environment, self._addresses, key=key, beat=pages.beat) as asked:
                     pages.read(asked, chains, read)
+                    pages.check()
                 for page in pages:
                     for record in page.records:
                         found.add(record, page.ts)
@@ -64,7 +59,8 @@ class Fees:
                 if whole and (gone := found.missing()):
                     latest = versions.latest(lake, table, before, {key[0] for key in gone})
                     found.rows += [_gone(row, now_ns()) for key, row in latest.items() if key in gone]
-                after = versions.publish(lake, table, before, found.rows, now_ns(), whole=whole, full=True)
+                rows = [versions.made(table, before, found.rows)] if found.rows else []
+                after = versions.publish(lake, table, before, rows, now_ns(), whole=whole, full=True)
                 pages.forget()
             finally:
                 pages.close()
@@ -83,6 +79,13 @@ class Fees:
             odd_reason=found.odd_reason,
             unread=pages.cursor.unread,
         )
+
+    def _nothing(self, feed: str, *, signed: bool) -> jobs.Synced:
+        note = f"{feed} has no request that tells fees, or none for instruments that are not known yet"
+        if signed:
+            note = f"{feed} tells fees to account holders alone: name a key of it in the environment's YAML (`key:`)"
+        known = versions.load(self._places.lake, versions.FEES, feed)
+        return jobs.Synced(feed, True, True, known.revision, 0, 0, 0, 0, 0, note=note)
 
     def _symbols(self, feed: str) -> list[str]:
         """Those that the environment names, or all that are known to be open: some venues tell fees one by one."""

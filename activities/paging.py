@@ -26,35 +26,33 @@ class Page(msgspec.Struct, frozen=True):
     records: Records
 
 
-class NothingRead(Transient):
-    """Not one page could be read."""
-
-
 class Pages:
-    """The pages of one try, and those that earlier tries of the same job have read."""
+    """The pages of one try, and those that earlier tries of the same job have read.
 
-    def __init__(self, path: Path, doing: str, now_ns: Callable[[], int]) -> None:
+    Pages that are read `after` others (which are all there) are read from the start by each try.
+    """
+
+    def __init__(self, path: Path, doing: str, now_ns: Callable[[], int], after: "Pages | None" = None) -> None:
         self._path = path
         self._doing = doing
         self._now_ns = now_ns
-        self.cursor = _where_it_ended(path)
+        self._after = after
+        self.cursor = _where_it_ended(path) if after is None else jobs.Cursor()
+        self._problem: SsmdError | None = None
         durable.make_folder(path.parent)
         self._file = durable.Appender(path, self.cursor.bytes)
 
     def beat(self) -> None:
         """Tell how far it is; raises CancelledError once the job is."""
-        activity.heartbeat(jobs.Progress(self._doing, self.cursor.pages), self.cursor)
+        before = self._after.cursor if self._after is not None else self.cursor
+        activity.heartbeat(jobs.Progress(self._doing, self.cursor.pages), before)
         if activity.is_cancelled():
             raise CancelledError(f"{self._doing}: cancelled after {self.cursor.pages} pages")
         if activity.is_worker_shutdown():
             raise Transient(f"{self._doing}: this worker stops; the next one goes on after {self.cursor.pages} pages")
 
     def read(self, rest: Rest, chains: Sequence[Request], read: Read) -> None:
-        """Read all pages of all chains. A page that cannot be read ends its chain, and no other.
-
-        Raises NothingRead or Permanent if there is not a single page to be had.
-        """
-        problem: SsmdError | None = None
+        """Read all pages of all chains. A page that cannot be read ends its chain, and no other."""
         while self.cursor.chain < len(chains):
             request = chains[self.cursor.chain]
             if self.cursor.query is not None:
@@ -62,7 +60,7 @@ class Pages:
             try:
                 records, following = rest.ask(request, _reader(request, read))
             except (Transient, Permanent) as e:
-                problem = e
+                self._problem = e
                 one = jobs.Unread(request.target[:ERROR_CHARACTERS_MAX], str(e)[:ERROR_CHARACTERS_MAX])
                 unread = [*self.cursor.unread, one][:UNREAD_MAX]
                 self.cursor = replace(self.cursor, chain=self.cursor.chain + 1, query=None, unread=unread)
@@ -76,14 +74,18 @@ class Pages:
                 bytes=self._file.size,
             )
             self.beat()
-        if not self.cursor.pages and problem is not None:
+
+    def check(self) -> None:
+        """Raises Transient or Permanent, and forgets it, if there was not a single page to be had."""
+        if not self.cursor.pages and self.cursor.unread:
             self.forget()
-            raise problem if isinstance(problem, Permanent) else NothingRead(str(problem))
+            raise self._problem or Transient(self.cursor.unread[0].error)
 
     def __iter__(self) -> Iterator[Page]:
-        """What was read, in the order of the chains."""
+        """What was read, in the order of the chains; whoever takes long over a page is heard of after each."""
         with self._path.open("rb") as lines:
             for line in lines:
+                self.beat()
                 yield msgspec.json.decode(line, type=Page)
 
     def close(self) -> None:

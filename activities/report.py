@@ -16,7 +16,7 @@ import httpx
 from temporalio import activity
 
 from activities.archive import check_day
-from activities.processes import Board, Processes
+from activities.processes import Board, Processes, in_a_process
 from ssmd import archive, config, coverage, health, jobs, ledger, tables
 from ssmd.errors import Permanent, Transient
 
@@ -43,6 +43,7 @@ class Reports:
         targets = [name for name in TARGETS if report.deliver and getattr(environment.reports, name) is not None]
         return jobs.Reporting(environment.name, [plan.feed for plan in environment.feeds], targets)
 
+    @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
     def measure(self, day: jobs.Day) -> jobs.FeedHealth:
         """A feed's day in figures."""
@@ -259,7 +260,7 @@ def _lag(lake: Path, day: tables.LakeDay) -> tuple[float, float] | None:
         with duckdb.connect(config={"memory_limit": "256MB", "threads": 1}) as db:
             row = db.execute(
                 "SELECT approx_quantile((ts_recv - ts_event) / 1e6, [0.5, 0.99]) FROM read_parquet(?) "
-                "WHERE ts_event IS NOT NULL",
+                "WHERE ts_event IS NOT NULL AND conn NOT LIKE 'backfill:%'",  # those came late by intent
                 [[str(lake / file.path) for file in files]],
             ).fetchone()
         if row is not None and row[0] is not None:

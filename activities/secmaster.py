@@ -2,19 +2,20 @@
 
 import asyncio
 import importlib
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
-import nats
+import pyarrow as pa
 from nats.errors import Error as NatsError
 from temporalio import activity
 
 from activities import rest
 from activities.paging import Pages, Records
 from exchanges.port import Instrument, Request, Unparsable, Venue
-from ssmd import changes, config, durable, jobs, subjects, versions
+from ssmd import broker, changes, config, durable, jobs, subjects, versions
 from ssmd.clock import SystemClock
 from ssmd.errors import Permanent, Transient
 
@@ -49,8 +50,10 @@ class Secmaster:
         with only_one(self._places, versions.INSTRUMENTS, job.feed):
             before = versions.load(self._places.lake, versions.INSTRUMENTS, job.feed)
             known = versions.known(self._places.lake, versions.INSTRUMENTS, before, ("status", "series"))
-            found = _Found(venue, {key[0]: value for key, value in known.items()})
-            pages = Pages(self._places.run / "listings" / f"instruments-{job.feed}.jsonl", doing, now_ns)
+            found = _Found(venue, before, {key[0]: value for key, value in known.items()})
+            folder = self._places.run / "listings"
+            pages = Pages(folder / f"instruments-{job.feed}.jsonl", doing, now_ns)
+            unread = pages.cursor.unread
             try:
                 with rest.of_feed(feed, self._environment, self._addresses, beat=pages.beat) as asked:
 
@@ -59,19 +62,20 @@ class Secmaster:
                         return page.records, page.next
 
                     pages.read(asked, chains, read)
+                    pages.check()
                     for page in pages:
                         found.add(page.records, page.ts)
-                    whole = not pages.cursor.unread and not found.odd and found.read > 0
-                    missing = found.missing()
-                    if missing and whole:
-                        named = Pages(self._places.run / "listings" / f"named-{job.feed}.jsonl", doing, now_ns)
+                    unread = pages.cursor.unread
+                    if not unread and not found.odd and (missing := found.missing()):
+                        named = Pages(folder / f"named-{job.feed}.jsonl", doing, now_ns, after=pages)
                         try:
                             named.read(asked, venue.listing.named(missing), read)
                             for page in named:
                                 found.add([r for r in page.records if found.missed(r)], page.ts)
-                            whole = not named.cursor.unread and not found.odd
+                            unread = named.cursor.unread
                         finally:
                             named.forget()
+                whole = not unread and not found.odd and found.read > 0
                 if whole:
                     self._delist(before, found, plan.symbols.series, now_ns())
                 after = versions.publish(
@@ -86,7 +90,6 @@ class Secmaster:
                 pages.forget()
             finally:
                 pages.close()
-        kinds = [row["change"] for row in found.rows]
         return jobs.Synced(
             feed=job.feed,
             full=job.full,
@@ -94,12 +97,12 @@ class Secmaster:
             revision=after.revision,
             pages=pages.cursor.pages,
             read=found.read,
-            listed=kinds.count("listed"),
-            changed=kinds.count("changed"),
-            delisted=kinds.count("delisted"),
+            listed=found.changes["listed"],
+            changed=found.changes["changed"],
+            delisted=found.changes["delisted"],
             odd=found.odd,
             odd_reason=found.odd_reason,
-            unread=pages.cursor.unread,
+            unread=unread,
         )
 
     def _delist(self, before: versions.Manifest, found: "_Found", series: Sequence[str], now_ns: int) -> None:
@@ -108,10 +111,9 @@ class Secmaster:
         A feed's series may have been others: what is none of them is left as it is, for it was not asked for.
         """
         gone = {s for s in found.missing() if not series or set(found.series_of(s)) & set(series)}
-        rows = versions.latest(self._places.lake, versions.INSTRUMENTS, before, gone)
-        for (symbol,), row in rows.items():
-            new = {**row, "status": "delisted", "change": "delisted", "valid_from": max(now_ns, row["valid_from"] + 1)}
-            found.rows.append({**new, "digest": versions.digest(["delisted", symbol])})
+        latest = versions.latest(self._places.lake, versions.INSTRUMENTS, before, gone).values() if gone else ()
+        over = {"status": "delisted", "change": "delisted", "digest": versions.digest("delisted")}
+        found.put([{**row, **over, "valid_from": max(now_ns, row["valid_from"] + 1)} for row in latest])
 
     @activity.defn(no_thread_cancel_exception=True)
     def announce_changes(self, job: jobs.Listing) -> int:
@@ -128,7 +130,8 @@ class Secmaster:
             if manifest.announced == manifest.revision:
                 return 0
             first = manifest.announced + 1
-            rows = versions.of_revisions(lake, versions.INSTRUMENTS, manifest, first, manifest.revision)
+            last, columns = manifest.revision, changes.Change.__struct_fields__
+            rows = versions.of_revisions(lake, versions.INSTRUMENTS, manifest, first, last, columns)
             try:
                 asyncio.run(self._publish(changes.messages(job.feed, rows)))
             except (NatsError, OSError, TimeoutError) as e:
@@ -140,11 +143,7 @@ class Secmaster:
         return len(rows)
 
     async def _publish(self, messages: list[bytes]) -> None:
-        async def silent(error: Exception) -> None:
-            """The flush fails; nothing else needs to be told."""
-
-        connecting = nats.connect(self._addresses.nats, name="worker", allow_reconnect=False, error_cb=silent)
-        client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
+        client = await broker.connect_once(self._addresses.nats, "worker", CONNECT_SECONDS)
         try:
             subject = subjects.secmaster_changes(self._environment.name)
             for message in messages:
@@ -157,17 +156,20 @@ class Secmaster:
 class _Found:
     """What a listing told, compared with what was known."""
 
-    def __init__(self, venue: Venue, known: dict[str, versions.Known]) -> None:
+    def __init__(self, venue: Venue, before: versions.Manifest, known: dict[str, versions.Known]) -> None:
         self._venue = venue
+        self._before = before
         self._known = known
         self._seen: set[str] = set()
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[pa.Table] = []
+        self.changes: Counter[str] = Counter()
         self.read = 0
         self.odd = 0
         self.odd_reason = ""
 
     def add(self, records: Records, ts_ns: int) -> None:
         """Take in a page that came at `ts_ns`."""
+        new: list[dict[str, Any]] = []
         for record in records:
             try:
                 instruments = self._venue.listing.instruments_of(record)
@@ -177,23 +179,33 @@ class _Found:
                 self.odd_reason = self.odd_reason or str(e)
                 continue
             for instrument in instruments:
-                self._add(instrument, record, lasting, ts_ns)
+                new += self._compare(instrument, record, lasting, ts_ns)
+        self.put(new)
 
-    def _add(self, instrument: Instrument, record: dict[str, object], lasting: object, ts_ns: int) -> None:
+    def put(self, rows: list[dict[str, Any]]) -> None:
+        """Take in new versions."""
+        if rows:
+            self.rows.append(versions.made(versions.INSTRUMENTS, self._before, rows))
+            self.changes.update(row["change"] for row in rows)
+
+    def _compare(
+        self, instrument: Instrument, record: dict[str, object], lasting: object, ts_ns: int
+    ) -> list[dict[str, Any]]:
+        """Its new version; none if it is as it was."""
         symbol = instrument.symbol
         self._seen.add(symbol)
         self.read += 1
         digest = versions.digest([instrument._asdict(), lasting])
         before = self._known.get(symbol)
         if before is not None and before.digest == digest:
-            return
+            return []
         change = "listed" if before is None else "changed"
         valid_from = ts_ns if before is None else max(ts_ns, before.valid_from + 1)
         self._known[symbol] = versions.Known(digest, valid_from, change, (instrument.status, list(instrument.series)))
         told = {**instrument._asdict(), "series": list(instrument.series)}
         told |= {name: None if told[name] is None else Decimal(told[name]) for name in _DECIMALS}
         raw = msgspec.json.encode(record).decode()
-        self.rows.append({**told, "valid_from": valid_from, "change": change, "raw": raw, "digest": digest})
+        return [{**told, "valid_from": valid_from, "change": change, "raw": raw, "digest": digest}]
 
     def missing(self) -> list[str]:
         """What was known, is not over, and was not told of."""

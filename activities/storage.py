@@ -4,15 +4,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
 from temporalio import activity
-from temporalio.exceptions import CancelledError
 
 from activities.archive import check_day, passed
+from activities.together import Together, fetch, go_on
 from ssmd import (
     __version__,
     archive,
@@ -26,22 +24,28 @@ from ssmd import (
     published,
     storage,
     tables,
+    versions,
 )
 from ssmd.clock import date_of
-from ssmd.errors import Permanent, Transient
-from ssmd.published import Named, Object, Published
+from ssmd.errors import Permanent
+from ssmd.published import Named, Object, Published, Versions
 from ssmd.storage import Store
 
 LOOK_SECONDS = 1.0
 EXPIRED_MAX = 300  # of one run, which is daily: their names travel through Temporal
 
-R = TypeVar("R")
-
 
 class Storage:
     """The store of an environment, and the data folder whose days go there."""
 
-    def __init__(self, places: config.Places, environment: config.Environment, endpoint_url: str = "") -> None:
+    def __init__(
+        self,
+        places: config.Places,
+        environment: config.Environment,
+        endpoint_url: str = "",
+        open_store: Callable[[config.Storage, Path, str], Store] = storage.open_store,
+    ) -> None:
+        self._open_store = open_store
         self._places = places
         self._environment = environment
         self._endpoint_url = endpoint_url
@@ -77,7 +81,7 @@ class Storage:
                 return 0
             activity.heartbeat(jobs.Progress(f"waiting until {day.feed} {day.date} is rolled up"))
             activity.wait_for_cancelled_sync(LOOK_SECONDS)
-            _go_on(f"waiting for the rollup of {day.feed} {day.date}")
+            go_on(f"waiting for the rollup of {day.feed} {day.date}")
 
     @activity.defn(no_thread_cancel_exception=True)
     def store_day(self, day: jobs.Publication, revision: int) -> jobs.Published:
@@ -122,7 +126,26 @@ class Storage:
         )
         if before is None or (before.archive, before.lake, before.objects) != (record.archive, record.lake, objects):
             store.replace(path, checked_json.encode(record), tag.etag if tag is not None else None)
+        for table in versions.TABLES:
+            self._store_versions(store, day, table)
         return jobs.Published(day.feed, day.date, store.url, revision, len(objects), new, record.bytes)
+
+    def _store_versions(self, store: Store, day: jobs.Publication, table: versions.Table) -> None:
+        """Bring a table of versions there up to what is here: files that are there stay, the record names the new."""
+        manifest = versions.load(self._places.lake, table, day.feed)
+        if not manifest.files:
+            return
+        text = checked_json.encode(manifest, indent=1)
+        path = published.record_path(day.feed, table.name)
+        tag = store.stat(path)
+        before = published.load_versions(store, day.feed, table.name)
+        known = {o.path: o for o in before.objects} if before is not None else {}
+        files = [Named(f"lake/{f.path}", f.bytes, f.sha256) for f in manifest.files]
+        objects, _ = self._objects(store, day, files, known)
+        _bring(store, published.version_manifest(day.feed, table), text)
+        if before is None or before.manifest.encode() != text:
+            record = Versions(day.feed, table.name, text.decode(), objects, time.time_ns(), __version__)
+            store.replace(path, checked_json.encode(record), tag.etag if tag is not None else None)
 
     # ----------------------------------------------------------------------------------------------- retention
 
@@ -200,7 +223,7 @@ class Storage:
                     f"{expired.date}` stores it anew"
                 )
 
-        with _Together(self._parallel, doing, sum(f.bytes for f in files)) as together:
+        with Together(self._parallel, doing, sum(f.bytes for f in files)) as together:
             together.run(whole, files)
 
     def _archived(self, last: str) -> list[tuple[str, str]]:
@@ -219,6 +242,36 @@ class Storage:
             for d in tables.days(lake)
             if d.date <= last and any((lake / f.path).exists() for f in d.files)
         ]
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def restore(self, day: jobs.Restoration) -> jobs.Restored:
+        """Bring back the files of a day that retention removed here; each is what its manifest says, or none counts."""
+        check_day(jobs.Day(day.feed, day.date))
+        store = self._open()
+        files = size = 0
+        for note in (
+            moved.of_archive(self._places, day.feed, day.date),
+            moved.of_lake(self._places, day.feed, day.date),
+        ):
+            gone = moved.load(note)
+            if gone is None:
+                continue
+            if gone.store != store.url:
+                raise Permanent(f"{note} names {gone.store}, but this environment's storage is {store.url}")
+            absent = [o for o in gone.objects if not (self._places.data / o.path).exists()]
+            wanted = [Named(o.path, o.bytes, o.sha256) for o in absent]
+            fetch(store, wanted, self._places.data, f"fetching {day.feed} {day.date} from {store.url}")
+            for file in wanted:
+                path = self._places.data / file.path
+                if archive.sha256_of(path) != file.sha256:
+                    durable.remove(path)
+                    raise Permanent(
+                        f"{store.url}/{file.path} is damaged: it is not brought back; `ssmd verify` says more"
+                    )
+            durable.remove(note)  # last: until then the day is read from the store
+            files += len(wanted)
+            size += sum(file.bytes for file in wanted)
+        return jobs.Restored(day.feed, day.date, store.url, files, size)
 
     # ------------------------------------------------------------------------------------------------- journal
 
@@ -281,11 +334,11 @@ class Storage:
         self, store: Store, day: jobs.Publication, files: list[Named], known: dict[str, Object]
     ) -> tuple[list[Object], int]:
         """Have every file in the store; returns the objects, and how many of them are new there."""
-        with _Together(self._parallel, f"publishing {day.feed} {day.date}", sum(f.bytes for f in files)) as together:
+        with Together(self._parallel, f"publishing {day.feed} {day.date}", sum(f.bytes for f in files)) as together:
             done = together.run(lambda file: self._object(store, file, known.get(file.path), together), files)
         return [o for o, _ in done], sum(new for _, new in done)
 
-    def _object(self, store: Store, file: Named, known: Object | None, together: "_Together") -> tuple[Object, bool]:
+    def _object(self, store: Store, file: Named, known: Object | None, together: "Together") -> tuple[Object, bool]:
         """Have one file in the store, whole; whether it is new there."""
         source = self._places.data / file.path
         there = store.stat(file.path)
@@ -310,7 +363,7 @@ class Storage:
             )
         return Object(file.path, size, sha256, blocks), new
 
-    def _read_back(self, store: Store, file: Named, new: bool, together: "_Together") -> str:
+    def _read_back(self, store: Store, file: Named, new: bool, together: "Together") -> str:
         """The SHA-256 of what the store has."""
         setting = self._environment.storage
         if new and setting is not None and setting.read_back == "checksum":
@@ -343,54 +396,8 @@ class Storage:
                         f"environment {self._environment.name} names no `storage`: give it one, such as "
                         "`storage: {url: s3://bucket/prefix}`"
                     )
-                self._store = storage.open_store(self._environment.storage, self._places.data, self._endpoint_url)
+                self._store = self._open_store(self._environment.storage, self._places.data, self._endpoint_url)
             return self._store
-
-
-class _Together:
-    """Work on many files at once, a bounded number, from within an activity: with heartbeats, stopped with it."""
-
-    def __init__(self, parallel: int, doing: str, total: int) -> None:
-        self._threads = ThreadPoolExecutor(parallel, "storage")
-        self._doing = doing
-        self._total = total
-        self._lock = threading.Lock()
-        self._done = 0
-        self._stopped = False
-
-    def __enter__(self) -> "_Together":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped = True
-        self._threads.shutdown(wait=True, cancel_futures=True)
-
-    def tell(self, more: int) -> None:
-        """Called by the work every few MB. Raises Transient if it shall stop."""
-        if self._stopped:
-            raise Transient(f"{self._doing}: stopped")
-        with self._lock:
-            self._done += more
-
-    def run(self, work: Callable[[Named], R], files: list[Named]) -> list[R]:
-        """The results in order. The first failure ends all of it."""
-        futures = [self._threads.submit(work, file) for file in files]
-        waiting: set[Future[R]] = set(futures)
-        while waiting:
-            activity.heartbeat(jobs.Progress(self._doing, self._done, self._total))
-            finished, waiting = wait(waiting, LOOK_SECONDS / 2, FIRST_COMPLETED)
-            for future in finished:
-                future.result()
-            _go_on(self._doing)
-        return [future.result() for future in futures]
-
-
-def _go_on(doing: str) -> None:
-    """Raise if the activity shall end."""
-    if activity.is_cancelled():
-        raise CancelledError(f"{doing}: cancelled")
-    if activity.is_worker_shutdown():
-        raise Transient(f"this worker stops; {doing} is gone on with by the next")
 
 
 def _frames(file: Path) -> Iterator[tuple[str, int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import figures, page, parts, pictures
+from bench import figures, page, parts, pictures, scale
 from bench.figures import Measured
 from bench.size import QUICK, Size
 from bench.subjects import MEMORY_LONG, SUBJECTS, apart
@@ -68,6 +68,8 @@ def write(found: figures.Figures, kept: Path, path: Path) -> None:
             reading.read_text() if reading.exists() else "",
         )
     )
+    if kept == KEPT:
+        scale.write(found)
 
 
 def show(subjects: dict[str, Measured]) -> None:

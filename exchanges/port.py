@@ -129,12 +129,15 @@ class Request:
 class Instruments(NamedTuple):
     """One page of a venue's listing: what to subscribe to, the raw objects, and the request for the next page.
 
-    `records` may hold more than `symbols` tells of: instruments that are paused, closed or settled.
+    `records` may hold more than `symbols` tells of: instruments that are paused, closed or settled. Frames that tell
+    of several instruments come on each connection that has one of these: `together` names what such instruments share,
+    and they are kept on one connection.
     """
 
     symbols: list[str]
     records: list[dict[str, object]]
     next: Request | None
+    together: Mapping[str, str] = {}
 
 
 Status = Literal["upcoming", "open", "paused", "closed", "settled", "delisted"]

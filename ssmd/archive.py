@@ -19,6 +19,7 @@ from ssmd.errors import Permanent
 from ssmd.events import Session
 
 FORMAT = 1
+MOVED = "moved.json"  # in a day's folder, if object storage has its segments: see ssmd.moved
 # What reading a segment raises where it is damaged (the stubs have isal_zlib.error as a value, not a type).
 DAMAGE: tuple[type[Exception], ...] = (
     OSError,
@@ -216,13 +217,21 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def bring_back(path: Path) -> str:
+    """What to do about a segment that is not there."""
+    if (path.parent / MOVED).exists():
+        feed, date = path.parts[-3:-1]
+        return f"it has moved to object storage, `ssmd restore {feed} {date}` brings it back"
+    return "restore it from a copy"
+
+
 def check_segment(path: Path, segment: Segment) -> None:
     """Raise Permanent unless the file is what its manifest entry says, to the last bit."""
     try:
         size = path.stat().st_size
         whole = size == segment.bytes and sha256_of(path) == segment.sha256
     except OSError as e:
-        raise Permanent(f"{path} cannot be read ({e.strerror}): restore it from a copy") from e
+        raise Permanent(f"{path} cannot be read ({e.strerror}): {bring_back(path)}") from e
     if not whole:
         raise Permanent(f"{path} is damaged (it is not what its manifest says): run `ssmd verify` on that day")
 

@@ -2,15 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import nats
 import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import BadRequestError, NotFoundError
+from nats.js.errors import APIError, BadRequestError, NotFoundError
 
+from ssmd.errors import Permanent
+
+_NO_PEERS, _NO_CLUSTER = 10005, 10074  # err_code of JetStream's API
 PENDING_BYTES = 8 << 20  # what nats-py may hold back while the socket is slow
 
 
@@ -20,7 +24,10 @@ async def connect(
     log: structlog.typing.FilteringBoundLogger,
     reconnected: Callable[[], None] | None = None,
 ) -> Client:
-    """Connect, waiting for the server as long as it takes; `reconnected` is called after each reconnect."""
+    """Connect to any of the servers of `url` (commas in between), waiting for one as long as it takes.
+
+    `reconnected` is called after each reconnect.
+    """
 
     async def on_error(error: Exception) -> None:
         log.warning("nats", error=f"{type(error).__name__}: {error}")
@@ -35,7 +42,7 @@ async def connect(
 
     # nats-py's own default would notice a dead link after 4 minutes, and give up after 60 tries.
     return await nats.connect(
-        url,
+        url.split(","),
         name=name,
         ping_interval=2,
         max_outstanding_pings=2,
@@ -49,6 +56,36 @@ async def connect(
     )
 
 
+async def connect_once(url: str, name: str, seconds: float, **options: Any) -> Client:
+    """A connection to the first of the servers that answers within `seconds`; once lost it stays so.
+
+    Raises what the last one's failure was: NatsError, OSError or TimeoutError.
+    """
+    servers = url.split(",")
+    for server in random.sample(servers, len(servers)):
+        try:
+            # Where nothing listens, nats-py would try for 2 minutes, whatever its timeouts say.
+            connecting = nats.connect(server, name=name, allow_reconnect=False, **({"error_cb": _silent} | options))
+            return await asyncio.wait_for(connecting, seconds)
+        except (NatsError, OSError, TimeoutError) as e:
+            failure = e
+    raise failure
+
+
+def patience() -> Iterator[float]:
+    """How long to wait for JetStream's answer, at each try: while a cluster elects a leader, questions are lost.
+
+    An election takes 4 to 9 s (nats-server's `minElectionTimeout`, `maxElectionTimeout`). Who is slow gets more.
+    """
+    yield from [1.0] * 10
+    while True:
+        yield 5.0
+
+
+async def _silent(error: Exception) -> None:
+    """What is asked of the connection fails itself; nothing else needs to be told."""
+
+
 def write(client: Client, protocol: bytes) -> None:
     """Hand whole NATS commands to a connected client's socket; what it cannot take at once waits in memory.
 
@@ -60,10 +97,11 @@ def write(client: Client, protocol: bytes) -> None:
         transport.write(protocol)
 
 
-async def ensure_stream(client: Client, name: str, subjects: list[str]) -> bool:
-    """The stream of a feed's raw frames, made or widened if needed; returns whether it takes fast-ingest batches.
+async def ensure_stream(client: Client, name: str, subjects: list[str], replicas: int = 1) -> bool:
+    """The stream of a feed's raw frames, made or changed if needed; returns whether it takes fast-ingest batches.
 
-    Waits until JetStream answers. `discard new`: a full stream refuses frames (the journal keeps them) instead of
+    Waits until JetStream answers, and has servers for all `replicas`. Raises Permanent where there is no cluster for
+    them. `discard new`: a full stream refuses frames (the journal keeps them) instead of
     forgetting unarchived ones. Batches need nats-server 2.14: an older one does not know them, or refuses to.
     """
     config = StreamConfig(
@@ -75,10 +113,11 @@ async def ensure_stream(client: Client, name: str, subjects: list[str]) -> bool:
         max_bytes=-1,
         duplicate_window=0,
         allow_direct=True,
+        num_replicas=replicas,
     )
-    jetstream = client.jetstream()
     batches = True
-    while True:
+    for seconds in patience():
+        jetstream = client.jetstream(timeout=seconds)
         try:
             try:
                 made = (await jetstream.stream_info(name)).config
@@ -86,15 +125,25 @@ async def ensure_stream(client: Client, name: str, subjects: list[str]) -> bool:
                 wanted = made.evolve(
                     subjects=[*known, *(s for s in subjects if s not in known)],
                     allow_batched=batches or made.allow_batched,
+                    num_replicas=replicas,
                 )
                 if wanted != made:
                     made = (await jetstream.update_stream(wanted)).config
             except NotFoundError:
                 made = (await jetstream.add_stream(config, allow_batched=batches or None)).config
             return bool(made.allow_batched)
-        except BadRequestError:  # an unknown field; or made by someone else in between
-            if not batches:
+        except BadRequestError as e:
+            if e.err_code == _NO_PEERS:
+                await asyncio.sleep(0.2)
+            elif not batches:
                 raise
-            batches = False
-        except (NatsError, TimeoutError):
+            else:  # an unknown field; or made by someone else in between
+                batches = False
+        except (NatsError, TimeoutError) as e:
+            if isinstance(e, APIError) and e.err_code == _NO_CLUSTER:
+                raise Permanent(
+                    f"stream {name} cannot have {replicas} replicas: this NATS is no cluster: "
+                    "set nats.replicas to 1 in the environment's YAML, or name a cluster's servers there"
+                ) from e
             await asyncio.sleep(0.2)
+    raise AssertionError("patience has no end")

@@ -1,27 +1,32 @@
 """Feeds and environments as YAML, and where a data folder keeps what: parsed once, at the door.
 
 `exchanges/feeds/NAME.yaml` says what a venue offers; `exchanges/environments/NAME.yaml` says what we run and
-where. A data folder holds `journal/ archive/ lake/ nats/ temporal/ logs/ keys/ run/` and a `ssmd.json` with its
+where. A data folder holds `journal/ archive/ lake/ nats/ temporal/ s3/ logs/ keys/ run/` and a `ssmd.json` with its
 format. While `ssmd up` runs, `run/addresses.json` says where everything listens.
 """
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ssmd import __version__, durable
 from ssmd.errors import Permanent
+from ssmd.gitops import reading
 
 DATA_FORMAT = 1
+CONFIG_FOLDERS = ("feeds", "environments")
 SIMULATOR = "simulator"  # the endpoint that every feed has: its venue, played on this machine
+SCHEMA = r"^[a-z][a-z0-9-]*@[1-9][0-9]*$"
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 
 
@@ -35,20 +40,20 @@ class _Model(BaseModel):
 class Endpoint(_Model):
     """Where a venue listens."""
 
-    ws: str
-    rest: str
+    ws: str = Field(pattern=r"^wss?://.+")  # its WebSocket
+    rest: str = Field(pattern=r"^https?://.+")  # its REST service, up to where paths differ
     trades_days: float | None = Field(None, gt=0)  # how long its REST remembers trades; none: for ever
 
 
 class Limits(_Model):
     """What a venue allows, or what we keep to where it does not say."""
 
-    symbols_per_subscription: int = 256
+    symbols_per_subscription: int = Field(256, ge=1)  # in one command
     symbols_per_connection: int | None = Field(None, ge=1)
     subscriptions_per_connection: int | None = Field(None, ge=1)  # one for each symbol and channel
     connections: int = Field(100, ge=1)  # at once; what they have no room for is a row of the gap ledger
     connects_per_minute: float | None = Field(None, gt=0)  # attempts of one process
-    frame_bytes: int = 4 << 20
+    frame_bytes: int = Field(4 << 20, ge=1024)  # a longer frame ends the connection
     connection_seconds: float | None = None  # when a connection is old: a second one takes over before it ends
     rest_per_second: float = Field(5.0, gt=0)  # requests of the batch side to its REST services, from one machine
 
@@ -60,16 +65,74 @@ class Limits(_Model):
         return min(room, self.symbols_per_connection or room)
 
 
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+
+
+class Closure(_Model):
+    """A time of the week in which the venue is closed. An end that is not after its start is on the next day."""
+
+    days: list[Weekday] = []  # on which it starts; none named: every day
+    start: str = Field(pattern=_TIME)  # local time, in quotes: "03:00"
+    end: str = Field(pattern=_TIME)  # the same
+    reason: str = "planned maintenance"  # as the gap ledger tells it
+
+
+class Calendar(_Model):
+    """When the venue is closed by plan: what is missing then is a gap, but of cause `maintenance`.
+
+    For what the venue does not tell itself: a calendar that it serves is asked for and needs no entry here.
+    """
+
+    timezone: str = "UTC"  # of the tz database: America/New_York
+    closures: list[Closure] = []  # of each week
+    closed_dates: list[date] = []  # whole days
+
+    @model_validator(mode="after")
+    def _known_zone(self) -> "Calendar":
+        try:
+            ZoneInfo(self.timezone)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(
+                f"timezone {self.timezone!r} is unknown: write a name of the tz database, such as America/New_York"
+            ) from None
+        return self
+
+    def closed(self, at_ns: int) -> str | None:
+        """Why the venue is closed at a time (ns since the epoch); None if it should be open."""
+        at = datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).astimezone(ZoneInfo(self.timezone))
+        if at.date() in self.closed_dates:
+            return f"closed on {at.date()}"
+        now = f"{at:%H:%M}"
+        today, yesterday = (_WEEKDAYS[(at - timedelta(days=back)).weekday()] for back in (0, 1))
+        for c in self.closures:
+            begun_today = (not c.days or today in c.days) and c.start <= now
+            begun_yesterday = (not c.days or yesterday in c.days) and c.end <= c.start
+            if (begun_today and (now < c.end or c.end <= c.start)) or (begun_yesterday and now < c.end):
+                return c.reason
+        return None
+
+
+class Auth(_Model):
+    """How requests that need a key are signed."""
+
+    method: Literal["rsa-pss-sha256", "ed25519", "hmac-sha256", "hmac-sha512"]  # of the signature
+    rotate_days: int | None = Field(None, ge=1)  # a key older than this is told of
+
+
 class FeedVersion(_Model):
     """What holds from a date on."""
 
-    effective_from: date
-    endpoints: dict[str, Endpoint]
-    channels: list[str]
+    effective_from: date  # YYYY-MM-DD, UTC
+    endpoints: dict[str, Endpoint]  # by the names that environments choose from
+    channels: list[str]  # subscribed to, in the venue's own words
     limits: Limits = Limits()
     silence_seconds: float = 30.0  # no frame of any kind for so long: the connection is dead
-    compression: bool = False
+    compression: bool = False  # permessage-deflate: costs more time than it saves, where the line is fast
     signed: bool = False  # the handshake needs a key
+    auth: Auth | None = None  # none: the venue's own grammar decides, and no age is told of
+    calendar: Calendar | None = None  # planned closures that the venue does not tell itself
 
 
 class Precision(_Model):
@@ -79,19 +142,27 @@ class Precision(_Model):
     after it must stay within 38, or DuckDB rounds. More than 18 take twice the memory.
     """
 
-    price: int
-    size: int
-    digits: int = Field(18, ge=18, le=38)
+    price: int = Field(ge=0, le=38)  # digits after the point of a price
+    size: int = Field(ge=0, le=38)  # and of a size
+    digits: int = Field(18, ge=18, le=38)  # before and after the point together
 
 
 class Feed(_Model):
     """One venue's data as we subscribe to it. `venue` is the folder under exchanges/."""
 
-    name: Name
-    venue: str
-    title: str
+    name: Name  # of the file as well, and part of every subject, path and table
+    venue: str  # a folder of exchanges/
+    title: str  # for readers
     precision: Precision
-    versions: list[FeedVersion] = Field(min_length=1)
+    versions: list[FeedVersion] = Field(min_length=1)  # the one in force on a day is the last one begun by then
+
+    @model_validator(mode="after")
+    def _each_date_once(self) -> "Feed":
+        dates = [v.effective_from for v in self.versions]
+        twice = next((d for i, d in enumerate(dates) if d in dates[:i]), None)
+        if twice is not None:
+            raise ValueError(f"two versions are effective from {twice}: give each a date of its own")
+        return self
 
     def at(self, day: date) -> FeedVersion:
         """The version in force on a day."""
@@ -105,9 +176,9 @@ class Feed(_Model):
 class Symbols(_Model):
     """Which instruments: the named ones, those of the named series, or (both empty) all open ones."""
 
-    names: list[str] = []
-    series: list[str] = []
-    refresh_seconds: float = 60.0
+    names: list[str] = []  # instruments, as the venue writes them
+    series: list[str] = []  # groups of instruments, as the venue's listing knows them
+    refresh_seconds: float = 60.0  # how often new instruments of the series are looked for
 
 
 Reference = Annotated[str, Field(pattern=r"^(env|file):.+")]  # where a secret is, never what it is
@@ -129,11 +200,36 @@ class KeyReference(_Model):
 class EnvironmentFeed(_Model):
     """How this environment runs a feed."""
 
-    feed: Name
-    endpoint: str  # SIMULATOR, or a name in the feed's endpoints
-    symbols: Symbols = Symbols()
+    feed: Name  # a file of feeds/
+    endpoint: str  # `simulator`, or a name in the feed's endpoints
+    symbols: Symbols = Symbols()  # which instruments
     channels: list[str] = []  # empty: all of the feed's
-    key: KeyReference | None = None
+    key: KeyReference | None = None  # to sign in with
+    shards: int = Field(1, ge=1, le=100)  # connector processes, each with its part of the instruments
+
+    def shard_of(self, symbol: str) -> int:
+        """Which of them has an instrument, by its name alone. Of another number of shards few move."""
+        return max(range(self.shards), key=lambda n: blake2b(f"{n} {symbol}".encode(), digest_size=8).digest())
+
+
+class Nats(_Model):
+    """The servers of NATS, any of which may be down, and on how many of them each stream is kept."""
+
+    servers: list[str] = Field(["nats://127.0.0.1:4222"], min_length=1)
+    replicas: Literal[1, 3, 5] = 1
+
+    @field_validator("servers")
+    @classmethod
+    def _are_urls(cls, servers: list[str]) -> list[str]:
+        for server in servers:
+            if not re.fullmatch(r"(nats|tls)://[^\s,/]+", server):
+                raise ValueError(f"{server!r} is no address of a NATS server: write it as nats://host:port")
+        return servers
+
+    @property
+    def url(self) -> str:
+        """All of them, as the NATS tools take them: with commas in between."""
+        return ",".join(self.servers)
 
 
 class Tls(_Model):
@@ -200,13 +296,21 @@ class Storage(_Model):
     Without a `key` the credentials are found as the AWS tools find theirs.
     """
 
-    url: str = Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|[^:?#]+)$")
+    url: str
     server: Literal["local", "remote"] = "remote"
     endpoint_url: str | None = Field(None, pattern=r"^https?://[^/]+$")
     region: str | None = None
     key: KeyReference | None = None
     parallel: int = Field(8, ge=1, le=64)  # requests at once; a file is read as it is sent, so little memory each
     read_back: Literal["download", "checksum"] = "download"  # how a new object is compared with what was sent
+
+    @model_validator(mode="after")
+    def _check(self) -> "Storage":
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[^?#]*)?|[^:?#]+", self.url):
+            raise ValueError(f"{self.url!r} is neither s3://bucket/prefix nor a folder")
+        if self.server == "local" and not (self.is_s3 and self.key is not None and self.endpoint_url is None):
+            raise ValueError("server local needs a url s3://… and a key, and no endpoint_url")
+        return self
 
     @property
     def is_s3(self) -> bool:
@@ -295,9 +399,9 @@ class Schedule(_Model):
 class Environment(_Model):
     """What runs where: `local` runs everything here against simulators."""
 
-    name: Name
+    name: Name  # of the file as well, and part of every subject
     servers: Literal["local", "remote"] = "local"  # local: `ssmd up` starts NATS and Temporal itself
-    nats: str = "nats://127.0.0.1:4222"
+    nats: Nats = Nats()  # the transport
     temporal: Temporal = Temporal()
     journalling: Journalling = Journalling()
     archiving: Archiving = Archiving()
@@ -306,7 +410,27 @@ class Environment(_Model):
     retention: Retention = Retention()
     reports: Reports = Reports()
     schedules: dict[Name, Schedule | None] = {}  # by name, over the defaults; null leaves a default out
-    feeds: list[EnvironmentFeed] = Field(min_length=1)
+    schema_: str = Field("events@1", alias="schema", pattern=SCHEMA)  # messages that subscribers can read: name@version
+    feeds: list[EnvironmentFeed] = Field(min_length=1)  # each once
+
+    @model_validator(mode="after")
+    def _each_feed_once(self) -> "Environment":
+        names = [f.feed for f in self.feeds]
+        twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
+        if twice is not None:
+            raise ValueError(f"feed {twice} is named twice: keep one of them")
+        return self
+
+    @field_validator("nats", mode="before")
+    @classmethod
+    def _one_server(cls, nats: object) -> object:
+        return {"servers": nats.split(",")} if isinstance(nats, str) else nats
+
+    @model_validator(mode="after")
+    def _own_nats_is_one_server(self) -> "Environment":
+        if self.servers == "local" and (len(self.nats.servers) > 1 or self.nats.replicas > 1):
+            raise ValueError("the NATS that `ssmd up` starts is one server without replicas: set servers: remote")
+        return self
 
     @model_validator(mode="after")
     def _own_temporal_is_open(self) -> "Environment":
@@ -339,9 +463,12 @@ _M = TypeVar("_M", Feed, Environment)
 
 
 def config_folder() -> Path:
-    """The folder with feeds/ and environments/: $SSMD_CONFIG, or the application's own exchanges/."""
+    """The folder with feeds/ and environments/: $SSMD_CONFIG, this folder if it has both, or the application's own."""
     named = os.environ.get("SSMD_CONFIG")
-    return Path(named) if named else application_folder() / "exchanges"
+    if named:
+        return Path(named)
+    here = Path.cwd()
+    return here if all((here / kind).is_dir() for kind in CONFIG_FOLDERS) else application_folder() / "exchanges"
 
 
 def application_folder() -> Path:
@@ -372,54 +499,27 @@ def load_environment(name: str, folder: Path | None = None) -> Environment:
 def _load(model: type[_M], kind: str, name: str, folder: Path) -> _M:
     path = folder / f"{name}.yaml"
     try:
-        text = path.read_text()
+        document = reading.read(model, path)
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
         raise Permanent(f"there is no {kind} {name!r} in {folder}; there is: {known}") from None
-    except (OSError, UnicodeDecodeError) as e:
+    except OSError as e:
         raise Permanent(f"cannot read {path}: {e}") from e
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise Permanent(f"{where} is not valid YAML ({getattr(e, 'problem', e)}): mend that line") from e
-    try:
-        loaded = model.model_validate(content)
-    except ValidationError as e:
-        first = e.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        more = f" (and {e.error_count() - 1} more)" if e.error_count() > 1 else ""
-        raise Permanent(f"{path}:{_line(text, first['loc'])}: {field}: {first['msg'].lower()}{more}") from e
-    if loaded.name != name:
-        raise Permanent(f"{path}: name: is {loaded.name!r}, but must be that of the file, {name!r}")
-    return loaded
+    if document.value is None:
+        first, *others = document.findings
+        more = f" (and {len(others)} more: `ssmd validate` tells them)" if others else ""
+        raise Permanent(f"{path}:{first.line}: {first.told}{more}")
+    return document.value
 
 
 def line_of(folder: str, name: str, loc: Sequence[str | int]) -> str:
-    """`file:line` of what a configuration file says at `loc`, or of the nearest thing around it."""
+    """`file:line` of what an environment's or a feed's file says at `loc`, or of the nearest thing around it."""
     path = config_folder() / folder / f"{name}.yaml"
     try:
-        return f"{path}:{_line(path.read_text(), loc)}"
+        line, _ = reading.read(Environment if folder == "environments" else Feed, path).position(tuple(loc))
     except OSError:
         return str(path)
-
-
-def _line(text: str, loc: Sequence[str | int]) -> int:
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    line = 1
-    for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((k, v) for k, v in node.value if k.value == part), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return int(line)
+    return f"{path}:{line}"
 
 
 ELSEWHERE = Path("{data}")  # for what does not lie in a data folder: `{data}` in a reference then stays as it is
@@ -525,7 +625,7 @@ class Addresses(msgspec.Struct, frozen=True):
     """Where everything of a running `ssmd up` listens."""
 
     environment: str
-    nats: str
+    nats: str  # a cluster's servers: with commas in between
     temporal: str
     temporal_ui: str
     feeds: dict[str, FeedAddress]  # simulated ones only; others come from the feed's endpoints

@@ -39,12 +39,13 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Hour:
-    """One hour of a sealed day, to be rolled up."""
+    """One hour of a sealed day, to be rolled up; `store`: where it is published, if it is to be read there."""
 
     feed: str
     date: str
     hour: int
     revision: int
+    store: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,15 @@ class RolledUp:
 
 @dataclass(frozen=True)
 class Scrub:
-    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at; `if_any` as in `Day`."""
+    """A feed's UTC day (YYYY-MM-DD), of which every byte is to be looked at; `if_any` as in `Day`.
+
+    With `store` (s3://bucket/prefix) as it is published there, else in the data folder.
+    """
 
     feed: str
     date: str
     if_any: bool = False
+    store: str = ""
 
     @property
     def verify_id(self) -> str:
@@ -251,6 +256,7 @@ class Synced:
     odd_reason: str = ""
     unread: list[Unread] = field(default_factory=list)
     announced: int = 0
+    note: str = ""  # why there was nothing to read
 
 
 @dataclass(frozen=True)
@@ -325,6 +331,29 @@ class Retained:
     bytes: int
     kept: list[Retired] = field(default_factory=list)
     more: int = 0  # that stay, beyond the listed
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """A feed's UTC day (YYYY-MM-DD) whose files retention removed here, to be brought back."""
+
+    feed: str
+    date: str
+
+    @property
+    def restore_id(self) -> str:
+        return f"restore/{self.feed}/{self.date}"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """How many files came back, from where, and their bytes."""
+
+    feed: str
+    date: str
+    store: str
+    files: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -417,7 +446,7 @@ class FeedSeen:
     """How a feed of a day is: what its services say of themselves (None: they tell nothing), and what is on disk.
 
     `revision` is of the archive's manifest (0: none yet), `rolled_up` the one that its tables were made from (0: none).
-    `empty`: nothing came that day, and nothing will.
+    `empty`: nothing came that day, and nothing will. `trouble`: why it could not be looked at.
     """
 
     feed: str
@@ -429,6 +458,7 @@ class FeedSeen:
     revision: int = 0
     rolled_up: int = 0
     empty: bool = False
+    trouble: str = ""
 
     @property
     def waits_for(self) -> str:
@@ -440,6 +470,8 @@ class FeedSeen:
     @property
     def lacks(self) -> str:
         """What is missing until its day is complete; empty: nothing."""
+        if self.trouble:
+            return f"{self.feed}: {self.trouble}"
         if self.empty:
             return ""
         if not self.sealed:

@@ -366,34 +366,45 @@ def _text(value: str) -> str:
 _BOOK_AT = """
     CREATE MACRO book_at(of_symbol, at_ns) AS TABLE
     WITH start AS (
-        SELECT feed, conn, n, item, bids, asks
+        SELECT feed, conn, n, item
         FROM book_snapshots
         WHERE symbol = of_symbol AND ts_recv <= at_ns
         ORDER BY ts_recv DESC, n DESC, item DESC
         LIMIT 1
     ),
-    levels AS (
-        SELECT 'bid' AS side, unnest(bids, recursive := true), 0 AS n, 0 AS item, true AS absolute FROM start
-        UNION ALL BY NAME
-        SELECT 'ask' AS side, unnest(asks, recursive := true), 0 AS n, 0 AS item, true AS absolute FROM start
-        UNION ALL BY NAME
-        SELECT d.side, d.price, coalesce(d.size, d.change) AS size, d.n, d.item, d.size IS NOT NULL AS absolute
-        FROM book_deltas AS d, start AS s
-        WHERE d.symbol = of_symbol AND d.ts_recv <= at_ns AND d.feed = s.feed AND d.conn = s.conn
-          AND d.n >= s.n  -- follows from the next, but by this alone DuckDB leaves out what came before
-          AND (d.n, d.item) > (s.n, s.item)
+    whole AS (  -- apart from `start`: its levels would be carried through the join with every delta
+        SELECT b.bids, b.asks
+        FROM book_snapshots AS b, start AS s
+        WHERE b.symbol = of_symbol AND b.feed = s.feed AND b.conn = s.conn AND b.n = s.n AND b.item = s.item
     ),
-    since AS (
-        SELECT *, max((n, item)) FILTER (absolute) OVER (PARTITION BY side, price) AS known FROM levels
+    levels AS MATERIALIZED (
+        SELECT side, price, size, absolute, n, n * 1048576 + item AS place  -- more than any frame's events
+        FROM (
+            SELECT 'bid' AS side, unnest(bids, recursive := true), 0 AS n, 0 AS item, true AS absolute FROM whole
+            UNION ALL BY NAME
+            SELECT 'ask' AS side, unnest(asks, recursive := true), 0 AS n, 0 AS item, true AS absolute FROM whole
+            UNION ALL BY NAME
+            SELECT d.side, d.price, coalesce(d.size, d.change) AS size, d.n, d.item, d.size IS NOT NULL AS absolute
+            FROM book_deltas AS d, start AS s
+            WHERE d.symbol = of_symbol AND d.ts_recv <= at_ns AND d.feed = s.feed AND d.conn = s.conn
+              AND d.n >= s.n  -- follows from the next, but by this alone DuckDB leaves out what came before
+              AND (d.n, d.item) > (s.n, s.item)
+        )
+    ),
+    priced AS MATERIALIZED (
+        SELECT side, price, max(place) FILTER (absolute) AS known,
+            row_number() OVER (PARTITION BY side ORDER BY CASE WHEN side = 'bid' THEN -price ELSE price END) AS rank
+        FROM levels
+        GROUP BY side, price
     ),
     book AS (
-        SELECT side, price, sum(size) AS size
-        FROM since
-        WHERE known IS NULL OR (n, item) >= known
+        SELECT side, price, any_value(rank) AS rank, sum(size) AS size
+        FROM levels JOIN priced USING (side, price)
+        WHERE known IS NULL OR place >= known
         GROUP BY side, price
         HAVING sum(size) <> 0
     ),
-    subscribed AS (
+    subscribed AS MATERIALIZED (
         SELECT max(regexp_extract(channel, '^book\\.([0-9]+)$', 1)::INTEGER) AS depth
         FROM (
             SELECT unnest(from_json(detail -> '$.subscription.channels', '["VARCHAR"]')) AS channel
@@ -402,23 +413,18 @@ _BOOK_AT = """
         )
         WHERE regexp_matches(channel, '^book\\.[0-9]+$')
     ),
-    ranked AS (
-        SELECT l.*, d.depth,
-            dense_rank() OVER (PARTITION BY side ORDER BY CASE WHEN side = 'bid' THEN -price ELSE price END) AS rank
-        FROM levels AS l, subscribed AS d
-        WHERE d.depth IS NOT NULL
-    ),
     standing AS (
-        SELECT side, unnest(standing_of(
-            list(rank ORDER BY n, item), list(n ORDER BY n, item), list(size <> 0 ORDER BY n, item), any_value(depth)
-        )) AS rank
-        FROM ranked
+        SELECT side, unnest(standing_of(list(change ORDER BY place), list(n ORDER BY place), any_value(depth))) AS rank
+        FROM (
+            SELECT l.side, l.n, l.place, d.depth, CASE WHEN l.size <> 0 THEN p.rank ELSE -p.rank END AS change
+            FROM levels AS l JOIN priced AS p USING (side, price), subscribed AS d
+            WHERE d.depth IS NOT NULL
+        )
         GROUP BY side
     )
     SELECT side, price, size
     FROM book
-    WHERE (SELECT depth FROM subscribed) IS NULL
-       OR (side, price) IN (SELECT (r.side, r.price) FROM ranked AS r JOIN standing USING (side, rank))
+    WHERE (SELECT depth FROM subscribed) IS NULL OR (side, rank) IN (SELECT (s.side, s.rank) FROM standing AS s)
     ORDER BY side DESC, CASE WHEN side = 'bid' THEN -price ELSE price END
     """
 
@@ -434,26 +440,27 @@ def _close() -> None:
 
 def make_book_at(connection: duckdb.DuckDBPyConnection) -> None:
     """The macro `book_at(symbol, ns)`, over `book_snapshots`, `book_deltas` and `sessions`."""
-    connection.create_function("standing_of", cut, ["BIGINT[]", "BIGINT[]", "BOOLEAN[]", "INTEGER"], "BIGINT[]")
+    connection.create_function("standing_of", cut, ["BIGINT[]", "BIGINT[]", "INTEGER"], "BIGINT[]")
     _made.add(connection)
     connection.execute(_BOOK_AT)
 
 
-def cut(ranks: list[int], frames: list[int], sets: list[bool], depth: int) -> list[int]:
+def cut(changes: list[int], frames: list[int], depth: int) -> list[int]:
     """Which levels are left of a side's history, best first, if it is cut to its depth after each frame.
 
-    Levels are told by their rank; `sets` says whether a change sets one or deletes it, `frames` which came together.
+    A change is a level's rank, from 1, negative if it deletes; `frames` says which changes came together.
     """
     side: list[int] = []
     frame_before = 0
-    for rank, frame, is_set in zip(ranks, frames, sets, strict=True):
+    for change, frame in zip(changes, frames, strict=True):
         if frame != frame_before:
             del side[depth:]
             frame_before = frame
+        rank = abs(change)
         at = bisect_left(side, rank)
         there = at < len(side) and side[at] == rank
-        if is_set and not there:
+        if change > 0 and not there:
             side.insert(at, rank)
-        elif there and not is_set:
+        elif there and change < 0:
             del side[at]
     return side[:depth]

@@ -24,13 +24,15 @@ from typing import Any
 import msgspec
 from fsspec import AbstractFileSystem
 
-from ssmd import checked_json, config, published, storage
+from ssmd import checked_json, config, published, storage, versions
 from ssmd.errors import Permanent
-from ssmd.published import Object, Published
+from ssmd.published import Object, Published, Versions
 from ssmd.storage import Missing, Store
 
 CACHED_BYTES_MAX = 256 << 20  # of blocks, per opened mirror: DuckDB comes back for neighbouring columns
 FETCHED_AT_ONCE = 16
+
+_VERSIONED = {table.name: table for table in versions.TABLES}
 
 # By its address: in which store (opened when it is first needed) an object is, and what it must be.
 Find = Callable[[str], tuple[Callable[[], Store], Object]]
@@ -54,10 +56,10 @@ class Mirror(config.Places):
 
     def object(self, path: str) -> Object:
         """What the day's record says of an object. Raises Permanent if there is nothing."""
-        feed, date = _day_of(path)
-        found = self._objects(feed, date).get(path)
+        feed, of = _record_of(path)
+        found = self._objects(feed, of).get(path)
         if found is None:
-            raise Permanent(f"{self.store.url}/{path} is in no record of {feed} {date}: open the store again")
+            raise Permanent(f"{self.store.url}/{path} is in no record of {feed} {of}: open the store again")
         return found
 
     def find(self, address: str) -> tuple[Callable[[], Store], Object]:
@@ -85,7 +87,7 @@ class Mirror(config.Places):
             known = msgspec.json.decode(tags_path.read_bytes(), type=dict[str, str])
         except (OSError, msgspec.DecodeError):
             known = {}
-        listed = {(feed, date): etag for feed, date, etag in published.days(self.store)}
+        listed = {(feed, date): etag for feed, date, etag in published.records(self.store)}
         stale = [day for day, etag in listed.items() if known.get("/".join(day)) != etag or not self._whole(*day)]
         with ThreadPoolExecutor(FETCHED_AT_ONCE) as threads:
             for _ in threads.map(lambda day: self._fetch(*day), stale):
@@ -95,39 +97,39 @@ class Mirror(config.Places):
         if stale or known.keys() != {"/".join(day) for day in listed}:
             _write(tags_path, msgspec.json.encode({"/".join(day): etag for day, etag in listed.items()}))
 
-    def _paths(self, feed: str, date: str) -> tuple[Path, Path, Path]:
-        """Where record, archive manifest and lake manifest of a day are kept."""
-        return (
-            self.data / published.record_path(feed, date),
-            self.data / published.archive_manifest(feed, date),
-            self.data / published.lake_manifest(feed, date),
-        )
+    def _whole(self, feed: str, of: str) -> bool:
+        return all((self.data / path).exists() for path in (published.record_path(feed, of), *_manifests(feed, of)[:1]))
 
-    def _whole(self, feed: str, date: str) -> bool:
-        record, manifest, _ = self._paths(feed, date)
-        return record.exists() and manifest.exists()
-
-    def _fetch(self, feed: str, date: str) -> None:
-        found = published.load(self.store, feed, date)
+    def _fetch(self, feed: str, of: str) -> None:
+        found = self._published(feed, of)
         if found is None:  # removed since it was listed
-            self._forget(feed, date)
+            self._forget(feed, of)
             return
-        record, manifest, lake = self._paths(feed, date)
-        _write(manifest, found.archive.encode())
-        if found.lake is not None:
-            _write(lake, found.lake.encode())
-        _write(record, checked_json.encode(found))
+        texts = (found.archive, found.lake) if isinstance(found, Published) else (found.manifest,)
+        for path, text in zip(_manifests(feed, of), texts, strict=True):
+            if text is not None:
+                _write(self.data / path, text.encode())
+        _write(self.data / published.record_path(feed, of), checked_json.encode(found))
 
-    def _forget(self, feed: str, date: str) -> None:
-        for path in self._paths(feed, date):
-            path.unlink(missing_ok=True)
+    def _forget(self, feed: str, of: str) -> None:
+        for path in (published.record_path(feed, of), *_manifests(feed, of)):
+            (self.data / path).unlink(missing_ok=True)
 
-    def _load(self, feed: str, date: str) -> dict[str, Object]:
+    def _load(self, feed: str, of: str) -> dict[str, Object]:
+        found: Published | Versions | None
         try:
-            found: Published | None = checked_json.decode(self._paths(feed, date)[0].read_bytes(), Published)
+            cached = (self.data / published.record_path(feed, of)).read_bytes()
+            found = (
+                checked_json.decode(cached, Versions) if of in _VERSIONED else checked_json.decode(cached, Published)
+            )
         except (OSError, msgspec.DecodeError):
-            found = published.load(self.store, feed, date)
+            found = self._published(feed, of)
         return {o.path: o for o in found.objects} if found is not None else {}
+
+    def _published(self, feed: str, of: str) -> Published | Versions | None:
+        if of in _VERSIONED:
+            return published.load_versions(self.store, feed, of)
+        return published.load(self.store, feed, of)
 
 
 def at(url: str, data: Path = Path("data")) -> Mirror:
@@ -188,18 +190,25 @@ def _write(path: Path, data: bytes) -> None:
     aside.rename(path)
 
 
-def _day_of(path: str) -> tuple[str, str]:
-    """The feed and date to whose record an object belongs."""
+def _manifests(feed: str, of: str) -> list[str]:
+    """The paths of the manifests that a record has."""
+    if of in _VERSIONED:
+        return [published.version_manifest(feed, _VERSIONED[of])]
+    return [published.archive_manifest(feed, of), published.lake_manifest(feed, of)]
+
+
+def _record_of(path: str) -> tuple[str, str]:
+    """To whose record an object belongs: the feed, and the date or the table."""
     parts = path.split("/")
-    if parts[0] == "lake":
-        return parts[2].removeprefix("feed="), parts[3].removeprefix("date=")
-    return parts[1], parts[2]
+    if parts[0] == "archive":
+        return parts[1], parts[2]
+    return parts[2].removeprefix("feed="), parts[1] if parts[1] in _VERSIONED else parts[3].removeprefix("date=")
 
 
 def _damaged(store: Store, path: str) -> str:
-    feed, date = _day_of(path)
+    feed, of = _record_of(path)
     return (
-        f"{store.url}/{path} is damaged (it is not what was published): remove that object, and publish {feed} {date} "
+        f"{store.url}/{path} is damaged (it is not what was published): remove that object, and publish {feed} {of} "
         "again from a machine that has it"
     )
 

@@ -15,7 +15,7 @@ from ssmd import archive, checked_json, config, durable, tables
 from ssmd.errors import Permanent
 from ssmd.published import Object
 
-NAME = "moved.json"
+NAME = archive.MOVED
 
 
 class Moved(msgspec.Struct, frozen=True):

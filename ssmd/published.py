@@ -2,6 +2,7 @@
 
     archive/…, lake/…                  as in a data folder: segments and tables, each written once; the manifests
     published/{feed}/{date}.json       the record: the manifests themselves, and every object with its hashes
+    published/{feed}/{table}.json      the same of a table whose rows have versions (instruments, fees), as of then
 
 A record has a SHA-256 for each block of each object, so that a reader who needs a few columns reads only these, and
 still never takes a flipped bit for data.
@@ -10,11 +11,11 @@ still never takes a flipped bit for data.
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from ssmd import archive, checked_json, tables
+from ssmd import archive, checked_json, tables, versions
 from ssmd.archive import Manifest, NewerFormat
 from ssmd.errors import Permanent
 from ssmd.storage import Missing, Store
@@ -60,6 +61,21 @@ class Published(msgspec.Struct, frozen=True):
         return None if self.lake is None else checked_json.decode(self.lake.encode(), LakeDay)
 
 
+class Versions(msgspec.Struct, frozen=True):
+    """A published table of versions (ssmd.versions): the bytes of its manifest, and what that names."""
+
+    feed: str
+    table: str
+    manifest: str
+    objects: list[Object]
+    published_at: int = 0
+    software: str = ""
+    format: int = FORMAT
+
+
+T = TypeVar("T", Published, Versions)
+
+
 class Named(NamedTuple):
     """A file that a manifest names: its path under data folder and store, and what it must be."""
 
@@ -68,8 +84,14 @@ class Named(NamedTuple):
     sha256: str
 
 
-def record_path(feed: str, date: str) -> str:
-    return f"{FOLDER}/{feed}/{date}.json"
+def record_path(feed: str, of: str) -> str:
+    """The path of the record of a day, or of a table of versions."""
+    return f"{FOLDER}/{feed}/{of}.json"
+
+
+def version_manifest(feed: str, table: versions.Table) -> str:
+    """The path of a versioned table's manifest under data folder and store."""
+    return str(Path("lake") / versions.folder(table, feed) / "manifest.json")
 
 
 def archive_files(manifest: Manifest) -> list[Named]:
@@ -95,17 +117,23 @@ def lake_manifest(feed: str, date: str) -> str:
 
 def load(store: Store, feed: str, date: str) -> Published | None:
     """A day's record; None if it is not published. Raises Permanent if it is damaged or of a newer format."""
-    path = record_path(feed, date)
+    return _load(store, record_path(feed, date), Published, f"`ssmd publish {feed} {date}`")
+
+
+def load_versions(store: Store, feed: str, table: str) -> Versions | None:
+    """As `load`, of a table of versions."""
+    return _load(store, record_path(feed, table), Versions, f"`ssmd publish {feed} DATE` of any day")
+
+
+def _load(store: Store, path: str, kind: type[T], again: str) -> T | None:
     try:
         data = store.read(path)
     except Missing:
         return None
     try:
-        record = checked_json.decode(data, Published)
+        record = checked_json.decode(data, kind)
     except msgspec.DecodeError as e:
-        raise Permanent(
-            f"{store.url}/{path} is damaged ({e}): remove that object, and `ssmd publish {feed} {date}` writes it anew"
-        ) from e
+        raise Permanent(f"{store.url}/{path} is damaged ({e}): remove that object, and {again} writes it anew") from e
     if record.format > FORMAT:
         raise NewerFormat(
             f"{store.url}/{path} has format {record.format}, this ssmd reads up to {FORMAT}: upgrade ssmd"
@@ -113,8 +141,8 @@ def load(store: Store, feed: str, date: str) -> Published | None:
     return record
 
 
-def days(store: Store) -> Iterator[tuple[str, str, str]]:
-    """Every published day: feed, date, and the tag that changes with its record."""
+def records(store: Store) -> Iterator[tuple[str, str, str]]:
+    """Every record: feed, date or table, and the tag that changes with it."""
     for path, found in store.list(FOLDER):
         _, _, rest = path.partition("/")
         feed, _, name = rest.partition("/")

@@ -7,12 +7,14 @@ leaves a default out. Times are UTC. One entry gives one schedule per feed where
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import msgspec
 
 from ssmd import config
 from ssmd.errors import Permanent
+from ssmd.jobs import date_of
 
 DAY_SECONDS = 86_400
 Range = tuple[int, int, int]  # first, last, step
@@ -61,7 +63,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "report": {"workflow": "DailyReport", "cron": "30 6 * * *", "input": {"date": "yesterday"}},
 }
 
-_WITH_STORAGE = {"publish", "retention"}  # without object storage there is nothing for them to do
+STORING = {"publish", "retention"}  # defaults that concern only who has a `storage`
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def planned(environment: config.Environment, jobs: Mapping[str, type]) -> list[P
         own = environment.schedules.get(name, config.Schedule())
         if own is None and name not in DEFAULTS:
             raise _wrong(environment, [name], f"there is no default {name!r} to leave out: remove the line")
-        if own is None or (name in _WITH_STORAGE and environment.storage is None and not own.model_fields_set):
+        if own is None or (name in STORING and environment.storage is None and not own.model_fields_set):
             continue
         try:
             found += _of(environment, name, _over(DEFAULTS.get(name, {}), own), jobs)
@@ -149,7 +151,9 @@ def _of(environment: config.Environment, name: str, entry: config.Schedule, jobs
             if more := sorted(set(given) - fields):
                 raise msgspec.ValidationError(f"it has no {', '.join(more)}")
             msgspec.convert(given, jobs[workflow])
-        except msgspec.ValidationError as e:
+            if "date" in given:
+                date.fromisoformat(date_of(str(given["date"]), date.today()))
+        except (msgspec.ValidationError, ValueError) as e:
             takes = ", ".join(sorted(fields))
             raise _wrong(environment, [name, "input"], f"is no input for {workflow} (of {takes}): {e}") from None
         found.append(

@@ -1,6 +1,6 @@
 """How every service starts and ends: its options, its signals, its exit code.
 
-    python -m services.NAME --data DIR [--env NAME] [--feed NAME] [--port N] …
+    python -m services.NAME --data DIR [--env NAME] [--feed NAME] [--host ADDRESS] [--port N] …
 
 Addresses come from `{data}/run/addresses.json` where an `ssmd up` wrote it, else from the environment's YAML,
 so a service of a running platform can be started again by hand with `--data` alone.
@@ -40,6 +40,7 @@ def options(name: str, purpose: str, *, feed: bool = True) -> argparse.ArgumentP
         default=0,
         help="where /health, /ready, /metrics, /status listen (0: any free port)",
     )
+    parser.add_argument("--host", default="127.0.0.1", help="the address they listen on (default: 127.0.0.1)")
     if feed:
         parser.add_argument("--feed", required=True, help="the feed")
     return parser
@@ -54,7 +55,7 @@ def addresses(data: Path, env: str | None) -> config.Addresses:
     environment = config.load_environment(env or "local")
     if environment.servers == "local":  # its default ports may be those of another data folder's platform
         raise Permanent(f"no platform is running on the data folder {data}: start one with `ssmd up --data {data}`")
-    return config.Addresses(environment.name, environment.nats, environment.temporal.address, "", {}, {})
+    return config.Addresses(environment.name, environment.nats.url, environment.temporal.address, "", {}, {})
 
 
 def _alive(process: int) -> bool:

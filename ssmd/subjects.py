@@ -21,7 +21,7 @@ def symbol(token: str) -> str:
     return re.sub(rb"%([0-9A-Fa-f]{2})", lambda m: bytes([int(m[1], 16)]), token.encode()).decode()
 
 
-def frame(env: str, feed: str, channel: str, symbol: str | None, shard: str | None = None) -> str:
+def frame(env: str, feed: str, channel: str, symbol: str | None, shard: int = 0) -> str:
     """Where a raw frame is published; `symbol` None is for frames of no single instrument."""
     return f"{prefix(env, feed, shard)}.json.{channel}.{ALL if symbol is None else token(symbol)}"
 
@@ -36,34 +36,39 @@ def channel_of(subject: str) -> str:
     return subject.rsplit(".", 2)[1]
 
 
-def prefix(env: str, feed: str, shard: str | None = None) -> str:
-    """What all subjects of a feed's shard start with."""
-    return f"{env}.{feed}" if shard is None else f"{env}.{feed}.{shard}"
+def prefix(env: str, feed: str, shard: int = 0) -> str:
+    """What the subjects of a feed's shard start with; the first one's have no number, as if it were the only one."""
+    return f"{env}.{feed}.{shard}" if shard else f"{env}.{feed}"
 
 
-def stream(env: str, feed: str, shard: str | None = None) -> str:
-    """The JetStream stream that holds a feed's raw frames."""
-    return prefix(env, feed, shard).replace(".", "_").replace("-", "_").upper()
+def raw(env: str, feed: str, shards: int = 1) -> list[str]:
+    """What a feed's raw frames are published under, of so many shards."""
+    return [f"{prefix(env, feed, shard)}.json.>" for shard in range(shards)]
 
 
-def ends(env: str, feed: str, shard: str | None = None) -> str:
+def stream(env: str, feed: str) -> str:
+    """The JetStream stream that holds a feed's raw frames, of all its shards: a feed has one archive."""
+    return prefix(env, feed).replace(".", "_").replace("-", "_").upper()
+
+
+def ends(env: str, feed: str) -> str:
     """Where fast-ingest batches are ended: the stream takes it, nothing is stored, no subscriber to frames sees it."""
-    return f"{prefix(env, feed, shard)}.ends"
+    return f"{prefix(env, feed)}.ends"
 
 
-def archived(env: str, feed: str, shard: str | None = None) -> str:
+def archived(env: str, feed: str) -> str:
     """Where the archiver says which frames are safe (core NATS; a request to `.get` asks for all)."""
-    return f"{prefix(env, feed, shard)}.archived"
+    return f"{prefix(env, feed)}.archived"
 
 
-def replay(env: str, feed: str, shard: str | None = None) -> str:
+def replay(env: str, feed: str) -> str:
     """Where the connector answers requests for frames of its journal (core NATS)."""
-    return f"{prefix(env, feed, shard)}.replay"
+    return f"{prefix(env, feed)}.replay"
 
 
-def finish(env: str, feed: str, shard: str | None = None) -> str:
+def finish(env: str, feed: str) -> str:
     """Where the archiver is asked to finish a day's segments now, with all that the stream holds (core NATS)."""
-    return f"{prefix(env, feed, shard)}.finish"
+    return f"{prefix(env, feed)}.finish"
 
 
 def secmaster_changes(env: str) -> str:
@@ -71,6 +76,6 @@ def secmaster_changes(env: str) -> str:
     return f"{env}.secmaster.changes"
 
 
-def seal(env: str, feed: str, shard: str | None = None) -> str:
+def seal(env: str, feed: str) -> str:
     """Where the archiver is asked to seal a day now (core NATS)."""
-    return f"{prefix(env, feed, shard)}.seal"
+    return f"{prefix(env, feed)}.seal"

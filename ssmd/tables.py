@@ -10,9 +10,9 @@ revision of a day lies beside the old one until the manifest, replaced last, nam
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-import pyarrow as pa
 
 from ssmd import checked_json, durable
 from ssmd.archive import NewerFormat
@@ -21,24 +21,29 @@ from ssmd.coverage import Condition
 from ssmd.errors import Permanent
 from ssmd.events import GapCause
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 FORMAT = 1
 
-_COMMON: list[tuple[str, pa.DataType, str]] = [
-    ("ts_recv", pa.int64(), "ns since the epoch, right after our socket read"),
-    ("ts_event", pa.int64(), "ns since the epoch, the venue's own; null if it gave none"),
-    ("feed", pa.dictionary(pa.int32(), pa.string()), "the feed"),
-    ("symbol", pa.dictionary(pa.int32(), pa.string()), "the venue's instrument id; null for sessions and gaps"),
-    ("conn", pa.dictionary(pa.int32(), pa.string()), "the connection; (conn, n) names the frame"),
-    ("n", pa.int64(), "the frame's number on its connection"),
-    ("item", pa.int32(), "the event's place in its frame, from 0"),
-]
+# The columns that every table begins with, and what they hold.
+COMMON = {
+    "ts_recv": "ns since the epoch, right after our socket read",
+    "ts_event": "ns since the epoch, the venue's own; null if it gave none",
+    "feed": "the feed",
+    "symbol": "the venue's instrument id; null for sessions and gaps",
+    "conn": "the connection; (conn, n) names the frame",
+    "n": "the frame's number on its connection",
+    "item": "the event's place in its frame, from 0",
+}
 
 
-COMMON = tuple(name for name, _, _ in _COMMON)
-
-
-def schema(table: str, precision: Precision) -> pa.Schema:
+def schema(table: str, precision: Precision) -> "pa.Schema":
     """The Arrow schema of `table` for a feed of that precision."""
+    import pyarrow as pa  # noqa: PLC0415 - 40 MB of memory, for which those who only read manifests have no use
+
+    repeated = pa.dictionary(pa.int32(), pa.string())
+    common = [pa.int64(), pa.int64(), repeated, repeated, repeated, pa.int64(), pa.int32()]
     price = pa.decimal128(precision.digits, precision.price)
     size = pa.decimal128(precision.digits, precision.size)
     level = pa.list_(pa.struct([("price", price), ("size", size)]))
@@ -69,7 +74,7 @@ def schema(table: str, precision: Precision) -> pa.Schema:
             ("repair", pa.string()),
         ],
     }
-    return pa.schema([(name, kind) for name, kind, _ in _COMMON] + own[table])
+    return pa.schema([*zip(COMMON, common, strict=True), *own[table]])
 
 
 TABLES = ("trades", "tickers", "book_deltas", "book_snapshots", "status", "sessions", "gaps")

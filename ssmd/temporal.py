@@ -5,7 +5,7 @@ Temporal is kept in its histories, so it is small: one value takes at most 64 Ki
 by whoever made it, with a sentence that names it.
 """
 
-import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -55,7 +55,10 @@ async def connect(temporal: config.Temporal, address: str | None = None, *, lazy
             lazy=lazy,
         )
     except RuntimeError as e:  # what the SDK raises where nothing listens, and where TLS is refused
-        raise Transient(f"no Temporal answers at {where} ({_reason(e)})") from e
+        raise Transient(
+            f"no Temporal answers at {where} ({_reason(e)}): start it with `ssmd up`, "
+            "or mend `temporal:` in the environment"
+        ) from e
 
 
 def _tls(tls: config.Tls) -> TLSConfig:
@@ -72,8 +75,9 @@ def _read(reference: str | None) -> bytes | None:
 
 
 def _reason(error: RuntimeError) -> str:
-    """The SDK's innermost words; its own repeat the address and the types of its errors."""
+    """The innermost words of the SDK, whose own sentence is a nest of its types."""
     said = str(error)
-    with contextlib.suppress(ValueError):
-        said = said[said.rindex("Custom { kind:") :]
-    return said[:200]
+    if untrusted := re.search(r"InvalidCertificate\((\w+)", said):
+        return f"its certificate is not trusted: {untrusted[1]}"
+    told = re.findall(r'(?:message|error): "([^":]+)', said)
+    return told[-1] if told else "the connection was closed"

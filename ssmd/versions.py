@@ -199,27 +199,37 @@ def latest(lake: Path, table: Table, manifest: Manifest, symbols: set[str] | Non
     return found
 
 
-def of_revisions(lake: Path, table: Table, manifest: Manifest, first: int, last: int) -> list[dict[str, Any]]:
-    """The rows that came with these revisions, both included."""
+def of_revisions(
+    lake: Path, table: Table, manifest: Manifest, first: int, last: int, columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The rows that came with these revisions, both included; of their columns these."""
     found: list[dict[str, Any]] = []
     for file in manifest.files:
         if file.first <= last and file.last >= first:
-            rows = _read(lake, file).filter((pc.field("revision") >= first) & (pc.field("revision") <= last))
+            rows = _read(lake, file, [*columns, "revision"]).filter(
+                (pc.field("revision") >= first) & (pc.field("revision") <= last)
+            )
             found += rows.to_pylist()
     return found
+
+
+def made(table: Table, before: Manifest, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """New versions, as they are to be added to those of `before`."""
+    own = {"feed": before.feed, "revision": before.revision + 1}
+    return pa.Table.from_pylist([{**row, **own} for row in rows], schema=table.schema)
 
 
 def publish(
     lake: Path,
     table: Table,
     before: Manifest,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[pa.Table],
     now_ns: int,
     *,
     whole: bool,
     full: bool,
 ) -> Manifest:
-    """Add the rows of a sync; `before` is the manifest that they were compared with.
+    """Add the rows of a sync (see `made`); `before` is the manifest that they were compared with.
 
     Who publishes holds the folder's lock (see `lock`), so `before` is still the newest.
     """
@@ -228,9 +238,8 @@ def publish(
     files, merged, revision = list(before.files), list(before.merged), before.revision
     if rows:
         revision += 1
-        numbered = [{**row, "feed": before.feed, "revision": revision} for row in rows]
-        content = pa.Table.from_pylist(numbered, schema=table.schema)
-        files.append(_write(lake, table, before.feed, _sorted(table, content), revision, revision, 0))
+        content = _sorted(table, pa.concat_tables(rows))
+        files.append(_write(lake, table, before.feed, content, revision, revision, 0))
         files, gone = _merge(lake, table, before.feed, files)
         merged += [Merged(path, now_ns) for path in gone]
     old = [m for m in merged if m.at_ns + KEEP_MERGED_NS < now_ns]

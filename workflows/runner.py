@@ -11,6 +11,7 @@ from workflows.backfill import Backfill
 from workflows.daily_report import DailyReport
 from workflows.publish_archive import PublishArchive
 from workflows.replay_quarantine import ReplayQuarantine
+from workflows.restore_day import RestoreDay
 from workflows.rollup_day import RollupDay
 from workflows.sync_fees import SyncFees
 from workflows.sync_secmaster import SyncSecmaster
@@ -26,6 +27,7 @@ WORKFLOWS: list[type] = [
     DailyReport,
     PublishArchive,
     ApplyRetention,
+    RestoreDay,
     SyncSecmaster,
     SyncFees,
     Backfill,

@@ -42,9 +42,9 @@ class TradingDay:
         if not workflow.in_workflow():
             return await self._as_it_is()
         label(day)
+        await self._look()  # a date or an environment that is not there fails here
         if workflow.info().workflow_id != day.day_id:
             return await self._open(day)
-        await self._look()
         if not self._turns:
             self._turn("pending", "opened")
         while self._state != "complete":
@@ -78,7 +78,7 @@ class TradingDay:
             self._turn("complete", f"nothing more is waited for; there is not {', '.join(self._missing())}")
         else:
             until = over if state != "ending" else self._patient_until()
-            await self._pause(min(timedelta(seconds=min(2**self._looks, LOOK_SECONDS_MAX)), until - now))
+            await self._pause(min(timedelta(seconds=min(2 ** min(self._looks, 10), LOOK_SECONDS_MAX)), until - now))
 
     async def _look(self) -> None:
         """See how the feeds are; a worker that was away for long leaves them as they were seen before."""
@@ -203,7 +203,7 @@ class TradingDay:
             said = [feed.lacks for feed in self._feeds]
         else:
             return []
-        return [what for what in said if what]
+        return [what for what in said if what] if said else ["a look at the feeds"]
 
     def _turn(self, state: str, why: str) -> None:
         self._state, self._looks = state, 0

@@ -37,7 +37,11 @@ class VerifyArchive:
         again = []
         for made in workflow.as_completed(
             [
-                do(Verify.make_again, jobs.Hour(day.feed, day.date, hour, lake.revision), within=timedelta(hours=12))
+                do(
+                    Verify.make_again,
+                    jobs.Hour(day.feed, day.date, hour, lake.revision, day.store),
+                    within=timedelta(hours=12),
+                )
                 for hour in lake.hours
             ]
         ):

@@ -23,6 +23,7 @@ from exchanges.port import Answer, Record, Simulation, Unparsable
 SECOND_NS = 1_000_000_000
 LIFE_NS = 24 * 3600 * SECOND_NS
 NOTICE_NS = 600 * SECOND_NS  # of a shutdown; a later text promises none
+ATTEMPTS_MAX, ATTEMPTS_NS = 300, 300_000_000_000  # at connections
 SKEW_MS_MAX = 1000  # a timestamp may be so far ahead
 BAN_AFTER = 10  # requests in spite of a 429
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
@@ -100,6 +101,7 @@ class BinanceSimulator:
         self.hmac_secret: bytes | None = None
         self.rights = True
         self._cached: dict[str, dict[str, object]] = {}
+        self._attempts: deque[int] = deque()  # at a connection, of the last minutes
         self._key_id = simulation.key_id
         self._public = None if simulation.public_key is None else public_key(simulation.public_key)
         self._simulation = simulation
@@ -214,7 +216,13 @@ class BinanceSimulator:
     # ------------------------------------------------------------------------------------------------ refusals
 
     def refuses(self, method: str, path: str, headers: Mapping[str, str], now_ns: int) -> Answer | None:
-        """The WebSockets of market data want no key."""
+        """The WebSockets of market data want no key; an address may try so many in five minutes. With which status
+        more are refused is not documented."""
+        while self._attempts and now_ns - self._attempts[0] >= ATTEMPTS_NS:
+            self._attempts.popleft()
+        self._attempts.append(now_ns)
+        if len(self._attempts) > ATTEMPTS_MAX:
+            return _error(429, -1003, "Too many requests.")
         return _restricted() if self.restricted else None
 
     def _refuses_signed(self, query: str, headers: Mapping[str, str], now_ns: int) -> Answer | None:

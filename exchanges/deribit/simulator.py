@@ -8,6 +8,7 @@ announcements, deribit_price_ranking, deribit_price_statistics, block_rfq.trades
 
 import base64
 import hmac
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, cast
@@ -24,6 +25,7 @@ from exchanges.port import Answer, Record, Simulation, Unparsable
 WS_PATH = "/ws/api/v2"
 REST_ROOT = "/api/v2"
 SECOND_NS = 1_000_000_000
+CONNECTIONS_MAX = 32  # of an address
 CHANNELS_PER_CALL_MAX = 500  # suggested by the documentation; more is not known to be refused
 SKEW_MS_MAX = 30_000  # not published
 TOKEN_SECONDS = 900
@@ -233,6 +235,7 @@ class DeribitSimulator:
         self._generator: Generator | None = None
         self._tokens: dict[str, tuple[frozenset[str], int]] = {}  # token -> rights, until when (ns)
         self._http = _Caller()
+        self._connections: weakref.WeakSet[DeribitConnection] = weakref.WeakSet()
         self._methods: dict[str, _Method] = {
             "public/auth": self._auth,
             "public/get_time": lambda params, caller, now_ns: now_ns // 1_000_000,
@@ -324,7 +327,9 @@ class DeribitSimulator:
         return happened
 
     def connect(self) -> "DeribitConnection":
-        return DeribitConnection(self)
+        connection = DeribitConnection(self)
+        self._connections.add(connection)
+        return connection
 
     # --------------------------------------------------------------------------------------------------- calls
 
@@ -470,7 +475,9 @@ class DeribitSimulator:
     # ----------------------------------------------------------------------------------------------------- HTTP
 
     def refuses(self, method: str, path: str, headers: Mapping[str, str], now_ns: int) -> Answer | None:
-        """The WebSocket is open to everyone."""
+        """The WebSocket is open to everyone, up to a number of connections."""
+        if sum(connection.ended is None for connection in self._connections) >= CONNECTIONS_MAX:
+            return Answer(429, b'{"error":"too many connections"}')
         return None
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int, body: bytes = b"") -> Answer:

@@ -4,6 +4,7 @@ What is simulated and where it comes from is written beside it; where the venue'
 simulator does what gives the client the least help.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 from urllib.parse import parse_qsl
@@ -25,6 +26,7 @@ BARS_MAX = 720
 IDLE_NS = 60_000_000_000  # without a frame from the client; counted as strictly as the documentation can be read
 HEARTBEAT_NS = 1_000_000_000
 COMMANDS_PER_SECOND_MAX = 50  # the venue's own number moves and is not published
+ATTEMPTS_MAX, ATTEMPTS_NS = 150, 600_000_000_000  # at connections
 CALLS_MAX, CALLS_PER_SECOND = 15.0, 1.0  # of public REST: a burst, then one a second
 TOKEN_SECONDS = 900
 
@@ -75,6 +77,7 @@ class KrakenSimulator:
         self._simulation = simulation
         self._generator: Generator | None = None
         self._connections = 0
+        self._attempts: deque[int] = deque()  # at a connection, of the last minutes
         self._calls = CALLS_MAX
         self._called_ns = 0
         self._nonces: dict[str, int] = {}
@@ -181,8 +184,12 @@ class KrakenSimulator:
     # ----------------------------------------------------------------------------------------------------- REST
 
     def refuses(self, method: str, path: str, headers: Mapping[str, str], now_ns: int) -> Answer | None:
-        """Public WebSockets are open to everybody."""
-        return None
+        """Public WebSockets are open to everybody who does not try too often: then the wall before them closes, for as
+        long as one goes on."""
+        while self._attempts and now_ns - self._attempts[0] >= ATTEMPTS_NS:
+            self._attempts.popleft()
+        self._attempts.append(now_ns)
+        return Answer(429, b"error code: 1015") if len(self._attempts) > ATTEMPTS_MAX else None
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], now_ns: int, body: bytes = b"") -> Answer:
         """`body` is of a POST. What is wrong comes with HTTP 200, too."""

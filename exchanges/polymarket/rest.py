@@ -45,12 +45,16 @@ def instruments_page(request: Request, body: bytes) -> Instruments:
     """Both tokens of each market that has an order book and takes orders."""
     page = _decode(body, _Markets)
     symbols: list[str] = []
+    together: dict[str, str] = {}
     for raw in page.markets:
         market = _convert(raw, _Market)
         if market.enableOrderBook is not False and market.acceptingOrders is not False:
-            symbols += _texts(market.clobTokenIds)
+            tokens = _texts(market.clobTokenIds)
+            symbols += tokens
+            together |= dict.fromkeys(tokens, tokens[0] if tokens else "")
     following = {**request.query, "after_cursor": page.next_cursor} if page.next_cursor else None
-    return Instruments(symbols, page.markets, None if following is None else replace(request, query=following))
+    again = None if following is None else replace(request, query=following)
+    return Instruments(symbols, page.markets, again, together)
 
 
 # --------------------------------------------------------------------------------------------------------- trades

@@ -18,7 +18,7 @@ def main() -> None:
         log = configure_logging(service="archiver", feed=args.feed)
         archiver = Archiver(environment, args.feed, addresses.nats, args.data / "archive", log)
         telemetry = Telemetry("archiver")
-        await telemetry.serve("127.0.0.1", args.port)
+        await telemetry.serve(args.host, args.port)
         try:
             await archiver.run(stop, telemetry)
         except DiskFailed as e:

@@ -25,9 +25,9 @@ from ssmd.telemetry import Telemetry
 
 REQUEST_MESSAGES = 500
 REQUESTS = 4  # outstanding: one is always on its way while another is being worked off
-REQUEST_SECONDS = 5.0
+REQUEST_SECONDS = 2.0
 REQUEST_BYTES = 4 << 20
-DEAD_SECONDS = REQUEST_SECONDS + 3  # a request that got no answer at all for so long: the consumer is gone
+DEAD_SECONDS = REQUEST_SECONDS + 2  # a request that got no answer at all for so long: the consumer is gone
 BUFFER_BYTES = 64 << 20  # no further requests while the disk is this far behind
 CONSUMER_GONE = {"Consumer Deleted", "Server Shutdown", "Leadership Change"}  # Description of a 409
 HOUSEKEEPING_SECONDS = 1.0
@@ -55,6 +55,7 @@ class Archiver:
         self._feed = feed
         self._pace = environment.archiving
         self._nats_url = nats_url
+        self._replicas = environment.nats.replicas
         self._folder = archive_folder
         self._log = log
         self._stream = subjects.stream(self._env, feed)
@@ -128,19 +129,22 @@ class Archiver:
     async def _is_at(self, seq: int, identity: tuple[str, int] | None) -> bool:
         """Whether the stream has this frame there: if not, a power cut took its end, and it has grown again."""
         try:
-            stored = await self._nats.jetstream().get_msg(self._stream, seq=seq, direct=True)
+            # Not `direct`: any replica answers that, also one which has not heard of the stream's end yet.
+            stored = await self._nats.jetstream().get_msg(self._stream, seq=seq)
         except NotFoundError:
             return False
         line = frames.parse(stored.data or b"")
         return identity is None or identity == (line.conn, line.n)
 
     async def _ensure_stream(self) -> None:
-        await broker.ensure_stream(self._nats, self._stream, [f"{subjects.prefix(self._env, self._feed)}.json.>"])
+        taken = [f"{subjects.prefix(self._env, self._feed)}.json.>"]
+        await broker.ensure_stream(self._nats, self._stream, taken, self._replicas)
 
     async def _open_consumer(self) -> None:
         """A pull consumer from right after our cursor. The server's own position is never asked for."""
-        jetstream = self._nats.jetstream()
+        patience = broker.patience()
         while True:
+            jetstream = self._nats.jetstream(timeout=next(patience))
             try:
                 state = (await jetstream.stream_info(self._stream)).state
                 cursor = self._store.cursor

@@ -16,6 +16,7 @@ from ssmd.telemetry import Telemetry, configure_logging
 def main() -> None:
     parser = service.options("connector", "Hold a venue's WebSocket; journal and publish every frame.")
     parser.add_argument("--clock", choices=["now", "recorded"], default="now", help="whose time frames get")
+    parser.add_argument("--shard", type=int, default=0, help="which of the environment's shards of this feed")
     args = parser.parse_args()
 
     async def run(stop: asyncio.Event) -> None:
@@ -26,10 +27,10 @@ def main() -> None:
         clock: Clock = SystemClock()
         if args.clock == "recorded":
             clock = RecordedClock(await _first_ns(addresses, feed.name))
-        log = configure_logging(service="connector", feed=feed.name)
-        connector = Connector(environment, feed, addresses, args.data, venue, clock, log)
+        log = configure_logging(service="connector", feed=feed.name, **({"shard": args.shard} if args.shard else {}))
+        connector = Connector(environment, feed, addresses, args.data, venue, clock, log, args.shard)
         telemetry = Telemetry("connector")
-        await telemetry.serve("127.0.0.1", args.port)
+        await telemetry.serve(args.host, args.port)
         try:
             await connector.run(stop, telemetry)
         except DiskFailed as e:

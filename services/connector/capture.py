@@ -48,9 +48,10 @@ class Connection:
 class Capture:
     """Takes frames and our own rows, in order, into the journal and on to the publisher."""
 
-    def __init__(self, env: str, feed: str, journal: Journal, put: Put, warn: Warn) -> None:
+    def __init__(self, env: str, feed: str, journal: Journal, put: Put, warn: Warn, shard: int = 0) -> None:
         self.feed = feed
         self._env = env
+        self._shard = shard
         self._journal = journal
         self._put = put
         self._warn = warn
@@ -200,7 +201,7 @@ class Capture:
         if made is None:
             if len(self._subjects) >= SUBJECTS_MAX:
                 self._subjects.clear()
-            subject = subjects.frame(self._env, self.feed, route.channel, route.symbol)
+            subject = subjects.frame(self._env, self.feed, route.channel, route.symbol, self._shard)
             made = self._subjects[key] = (subject, subject.encode())
         return made
 

@@ -58,6 +58,7 @@ class Shared:
     rest: Rest
     instruments: Instruments
     pace: Pace
+    firehose: bool  # channels that can be had for all instruments are
     brings_all: bool  # a channel that is of no list brings data of every instrument
     prepare: Callable[[], Awaitable[None]]  # before each attempt: what each place carries is known, and written down
     connected: Callable[["Carrier"], None]
@@ -290,7 +291,8 @@ class Carrier:
         tls = await shared.make_tls()
         names = tuple(sorted(self.symbols))
         limit = shared.version.limits.symbols_per_subscription
-        subscription = Subscription(shared.channels, names, limit, general=self._general, share=1 / self._places())
+        share = 1 / self._places()
+        subscription = Subscription(shared.channels, names, limit, shared.firehose, self._general, share)
         adapter = connection.adapter = shared.venue.adapter(subscription)
         line: Line
 

@@ -34,13 +34,14 @@ UNACKED_SECONDS = 3.0  # so long without an acknowledgement is a problem to show
 DRAIN_SECONDS = 5.0  # for JetStream's acknowledgements; what is left stays in the journal
 CARRIED = "connections.json"  # beside the journal: what each connection carries, where there are several
 SYMBOLS_TOLD_MAX = 10
+SHARDS_MAX = 100  # as configuration allows
 
 Log = structlog.typing.FilteringBoundLogger
 Archived = dict[str, list[tuple[int, int]]]
 
 
 class Connector:
-    """One feed of one environment."""
+    """One feed of one environment, or the part of it that one of several connector processes has."""
 
     def __init__(
         self,
@@ -51,25 +52,37 @@ class Connector:
         venue: Venue,
         clock: Clock,
         log: Log,
+        shard: int = 0,
     ) -> None:
+        """Raises Permanent if the environment has no such shard."""
         self._feed = feed
+        self._shard = shard
+        self._name = f"{feed.name}.{shard}" if shard else feed.name
         self._version = feed.at(date.today())
         self._plan = environment.feed(feed.name)
         self._env = environment.name
         self._nats_url = addresses.nats
+        self._replicas = environment.nats.replicas
         self._simulated = self._plan.endpoint == "simulator"
         self._endpoint = self._find_endpoint(addresses)
         self._data = data
         self._venue = venue
         self._clock = clock
         self._log = log
-        self._journal = Journal(data / "journal" / feed.name)
+        if shard >= self._plan.shards:
+            raise Permanent(
+                f"environment {self._env}: feed {feed.name} has {self._plan.shards} shards, numbered from 0: "
+                f"there is no shard {shard}"
+            )
+        self._journal = Journal(data / "journal" / self._name)
         self._journalling = environment.journalling
         self._archived: Archived = {}
         self._publisher: Publisher | None = None
         self._attached = False
         self._rest = Rest(self._endpoint.rest, self._simulated)
-        self._instruments = Instruments(self._plan.symbols, venue, self._rest, log)
+        self._instruments = Instruments(
+            self._plan.symbols, venue, self._rest, log, self._version.calendar, alone=self._plan.shards == 1
+        )
         self._channels = tuple(self._plan.channels or self._version.channels)
         self._carried: dict[int, list[str]] | None = None  # as it is written down
         self._writing = asyncio.Lock()
@@ -115,7 +128,8 @@ class Connector:
         key = self._load_key()
         telemetry.problems, telemetry.waiting, telemetry.status = self._problems, self._waiting, self._status
         self._measure(telemetry)
-        with durable.Lock(self._journal.folder, f"connector {self._feed.name}"):
+        self._refuse_forgotten()
+        with durable.Lock(self._journal.folder, f"connector {self._name}"):
             found = self._journal.recover()
             if isinstance(self._clock, RecordedClock):
                 self._clock.tell(found.ts_recv)
@@ -126,18 +140,31 @@ class Connector:
             )
             if found.records:
                 self._publisher.catch_up()
-            self._capture = Capture(self._env, self._feed.name, self._journal, self._publisher.put, self._warned)
+            self._capture = Capture(
+                self._env, self._feed.name, self._journal, self._publisher.put, self._warned, self._shard
+            )
             self._prepare(key)
             await self._work(stop, found)
             await asyncio.to_thread(self._journal.syncs())
             self._journal.close()
+
+    def _refuse_forgotten(self) -> None:
+        """Raises Permanent if shards that are no more have left a journal: nobody would publish what is in it."""
+        for n in range(self._plan.shards, SHARDS_MAX) if self._shard == 0 else ():
+            folder = self._journal.folder.with_name(f"{self._feed.name}.{n}")
+            if any(folder.glob("*.journal")):
+                raise Permanent(
+                    f"{folder} holds frames of shard {n}, and environment {self._env} has {self._plan.shards} of "
+                    f"{self._feed.name}: start once more with `shards: {n + 1}` until all of it is archived, then "
+                    "remove that folder"
+                )
 
     def _prepare(self, key: Key | None) -> None:
         limits = self._version.limits
         self._carried = self._read_carried()
         self._spread = Spread(limits.symbols_max(len(self._channels)), limits.connections, self._carried)
         self._shared = Shared(
-            name=self._feed.name,
+            name=self._name,
             version=self._version,
             channels=self._channels,
             endpoint=self._endpoint,
@@ -152,6 +179,7 @@ class Connector:
             rest=self._rest,
             instruments=self._instruments,
             pace=Pace(limits.connects_per_minute),
+            firehose=self._plan.shards == 1,
             brings_all=self._brings_all(),
             prepare=self._know_what_to_carry,
             connected=self._connected,
@@ -159,7 +187,8 @@ class Connector:
 
     def _brings_all(self) -> bool:
         try:
-            return self._venue.adapter(Subscription(self._channels, ())).brings_all
+            subscription = Subscription(self._channels, ("",), firehose=self._plan.shards == 1)
+            return self._venue.adapter(subscription).brings_all
         except Permanent:  # it will be told when a connection is tried, for as long as it is not mended
             return False
 
@@ -234,7 +263,7 @@ class Connector:
         return former
 
     def _add_carrier(self, number: int) -> Carrier:
-        carrier = Carrier(number, self._shared, general=number == 0, places=lambda: len(self._carriers))
+        carrier = Carrier(number, self._shared, general=number == self._shard == 0, places=lambda: len(self._carriers))
         self._carriers[number] = carrier
         return carrier
 
@@ -250,8 +279,12 @@ class Connector:
 
     def carry(self, wanted: frozenset[str]) -> None:
         """Carry these instruments from now on. Which connection has which is decided here, and nowhere else."""
-        left = self._spread.left
-        for number, change in self._spread.follow(wanted).items():
+        left, shards = self._spread.left, self._plan.shards
+        together = self._instruments.together
+        own = wanted
+        if shards > 1:
+            own = frozenset(s for s in wanted if self._plan.shard_of(together.get(s, s)) == self._shard)
+        for number, change in self._spread.follow(own, together).items():
             if number not in self._spread.places:
                 self._retire(self._carriers.pop(number))
             elif number not in self._carriers:
@@ -348,7 +381,7 @@ class Connector:
     async def _publish(self) -> None:
         """Reach NATS, however long it takes (capture goes on into the journal meanwhile), and publish for ever."""
         assert self._publisher is not None
-        nats = await broker.connect(self._nats_url, f"connector-{self._feed.name}", self._log, self._publisher.resend)
+        nats = await broker.connect(self._nats_url, f"connector-{self._name}", self._log, self._publisher.resend)
         try:
             await nats.subscribe(subjects.replay(self._env, self._feed.name), cb=self._on_replay)
             await nats.subscribe(subjects.secmaster_changes(self._env), cb=self._on_changes)
@@ -368,8 +401,8 @@ class Connector:
     async def _ensure_stream(self, nats: Client) -> bool:
         """As the publisher asks for after each connect: there is a stream; does it take batches?"""
         env, feed = self._env, self._feed.name
-        taken = [f"{subjects.prefix(env, feed)}.json.>", subjects.ends(env, feed)]
-        batches = await broker.ensure_stream(nats, subjects.stream(env, feed), taken)
+        taken = [*subjects.raw(env, feed, self._plan.shards), subjects.ends(env, feed)]
+        batches = await broker.ensure_stream(nats, subjects.stream(env, feed), taken, self._replicas)
         self._attached = True
         return batches
 

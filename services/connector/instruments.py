@@ -56,11 +56,24 @@ class Rest:
 class Instruments:
     """The instruments that an environment wants of a venue: the named ones, or what the venue lists as open."""
 
-    def __init__(self, plan: config.Symbols, venue: Venue, rest: Rest, log: Log) -> None:
+    def __init__(
+        self,
+        plan: config.Symbols,
+        venue: Venue,
+        rest: Rest,
+        log: Log,
+        calendar: config.Calendar | None = None,
+        *,
+        alone: bool,
+    ) -> None:
+        """`alone`: no other connector has a part of these."""
         self._plan = plan
+        self._calendar = calendar
         self._venue = venue
         self._rest = rest
         self._log = log
+        self._alone = alone
+        self.together: dict[str, str] = {}  # what instruments share that are told of by the same frames
         self._listed: frozenset[str] | None = None
         self._listed_at = 0.0
         self._listed_ns = 0  # the same by the wall clock
@@ -96,6 +109,8 @@ class Instruments:
                 continue  # our own listing is younger
             if change.status != "open":
                 wanted.discard(change.symbol)
+            elif self.together and not self._alone and change.symbol not in self.together:
+                continue  # which connector it belongs to, only a listing tells
             elif not self._plan.series or set(self._plan.series) & set(change.series):
                 wanted.add(change.symbol)
         if wanted == self._listed:
@@ -105,6 +120,7 @@ class Instruments:
 
     async def _list(self) -> list[str]:
         found: list[str] = []
+        together: dict[str, str] = {}
         todo = list(self._venue.instruments(self._plan.series))
         while todo:
             request = todo.pop()
@@ -113,8 +129,10 @@ class Instruments:
                 raise self._venue.refusal(answer.status_code, answer.content)
             page = self._venue.instruments_page(request, answer.content)
             found += page.symbols
+            together |= page.together
             if page.next is not None:
                 todo.append(page.next)
+        self.together = together
         return found
 
     async def ask_schedule(self) -> None:
@@ -131,7 +149,9 @@ class Instruments:
             self.schedule = answer.content
 
     def planned(self) -> str | None:
-        """Why the venue is closed by its own calendar; None if it should be open, or we do not know."""
+        """Why the venue is closed by the feed's calendar or its own; None if it should be open, or we do not know."""
+        if self._calendar is not None and (reason := self._calendar.closed(time.time_ns())) is not None:
+            return reason
         try:
             return self._venue.closed(self.schedule, time.time_ns()) if self.schedule is not None else None
         except Unparsable as e:

@@ -6,6 +6,7 @@ moving it would be a gap; new ones go where there is most room, and a connection
 
 import heapq
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -28,8 +29,11 @@ class Spread:
         for number, symbols in sorted((carried or {}).items()):
             self.places[number] = set(symbols)
 
-    def follow(self, wanted: Iterable[str]) -> dict[int, Change]:
-        """Carry exactly these; what changes at which place. Places left without anything are gone from `places`."""
+    def follow(self, wanted: Iterable[str], together: Mapping[str, str] = MappingProxyType({})) -> dict[int, Change]:
+        """Carry exactly these; what changes at which place. Places left without anything are gone from `places`.
+
+        Instruments for which `together` has the same go to the same place, if there is one with room for them.
+        """
         listed = set(wanted)
         before = {number: frozenset(symbols) for number, symbols in self.places.items()}
         carried: set[str] = set()
@@ -37,7 +41,7 @@ class Spread:
             kept = sorted((self.places[number] & listed) - carried)[: self._symbols_max]
             self.places[number] = set(kept)
             carried |= self.places[number]
-        self._place(sorted(listed - carried))
+        self._place(sorted(listed - carried), together)
         for number in [n for n, symbols in self.places.items() if n and not symbols]:
             del self.places[number]
         changes = {}
@@ -47,7 +51,7 @@ class Spread:
                 changes[number] = Change(tuple(sorted(has - had)), tuple(sorted(had - has)))
         return changes
 
-    def _place(self, new: list[str]) -> None:
+    def _place(self, new: list[str], together: Mapping[str, str]) -> None:
         most = self._symbols_max
         if most is None:
             self.places[0].update(new)
@@ -61,10 +65,25 @@ class Spread:
             self.places[number] = set()
             room += most
         self.left = tuple(new[room:])
+        blocks: dict[str, list[str]] = {}
+        for symbol in new[:room]:
+            blocks.setdefault(together.get(symbol, symbol), []).append(symbol)
+        self._join_others(blocks, together, most)
         emptiest = [(len(symbols), n) for n, symbols in self.places.items() if len(symbols) < most]
         heapq.heapify(emptiest)
-        for symbol in new[:room]:
-            count, place = heapq.heappop(emptiest)
-            self.places[place].add(symbol)
-            if count + 1 < most:
-                heapq.heappush(emptiest, (count + 1, place))
+        for block in blocks.values():
+            rest = block
+            while rest:
+                count, place = heapq.heappop(emptiest)
+                some, rest = rest[: most - count], rest[most - count :]
+                self.places[place].update(some)
+                if count + len(some) < most:
+                    heapq.heappush(emptiest, (count + len(some), place))
+
+    def _join_others(self, blocks: dict[str, list[str]], together: Mapping[str, str], most: int) -> None:
+        """What belongs with something that is carried already goes there, and is taken out of `blocks`."""
+        where = {together[s]: place for place, symbols in self.places.items() for s in symbols if s in together}
+        for name in sorted(blocks.keys() & where.keys()):
+            place = self.places[where[name]]
+            if len(place) + len(blocks[name]) <= most:
+                place.update(blocks.pop(name))

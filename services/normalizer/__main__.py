@@ -18,7 +18,7 @@ def main() -> None:
         log = configure_logging(service="normalizer", feed=feed.name)
         normalizer = Normalizer(addresses.environment, feed.name, venue, addresses.nats, log)
         telemetry = Telemetry("normalizer")
-        await telemetry.serve("127.0.0.1", args.port)
+        await telemetry.serve(args.host, args.port)
         await normalizer.run(stop, telemetry)
         await telemetry.close()
 

@@ -28,13 +28,14 @@ class Normalizer:
     """The normalized events of one feed."""
 
     def __init__(self, env: str, feed: str, venue: Venue, nats_url: str, log: Log) -> None:
-        self._raw = f"{subjects.prefix(env, feed)}.json.>"
+        prefix = subjects.prefix(env, feed)
+        self._raw = (f"{prefix}.json.>", f"{prefix}.*.json.>")  # the first shard's, and those of any others
         self._feed = feed
         self._nats_url = nats_url
         self._log = log
         self._translation = Translation(env, feed, venue)
         self._nats: Client | None = None
-        self._subscription: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
         self._unpublished = 0
 
     async def run(self, stop: asyncio.Event, telemetry: Telemetry) -> None:
@@ -54,9 +55,10 @@ class Normalizer:
     async def _listen(self) -> None:
         nats = await broker.connect(self._nats_url, f"normalizer-{self._feed}", self._log, self._translation.link_broke)
         self._nats = nats
-        self._subscription = await nats.subscribe(
-            self._raw, cb=self._on_frame, pending_msgs_limit=-1, pending_bytes_limit=WAITING_BYTES_MAX
-        )
+        self._subscriptions = [
+            await nats.subscribe(raw, cb=self._on_frame, pending_msgs_limit=-1, pending_bytes_limit=WAITING_BYTES_MAX)
+            for raw in self._raw
+        ]
 
     async def _on_frame(self, msg: Msg) -> None:
         assert self._nats is not None
@@ -74,10 +76,10 @@ class Normalizer:
         return [f"not connected to NATS at {self._nats_url}"] if down else []
 
     def _waiting(self) -> list[str]:
-        return [] if self._subscription is not None else [f"waiting for NATS at {self._nats_url}"]
+        return [] if self._subscriptions else [f"waiting for NATS at {self._nats_url}"]
 
     def _status(self) -> dict[str, object]:
-        translation, subscription = self._translation, self._subscription
+        translation = self._translation
         return {
             "feed": self._feed,
             "frames": translation.frames,
@@ -85,5 +87,5 @@ class Normalizer:
             "missed": translation.missed,
             "unparsable": translation.unparsable,
             "unpublished": self._unpublished,
-            "waiting_bytes": 0 if subscription is None else subscription.pending_bytes,
+            "waiting_bytes": sum(subscription.pending_bytes for subscription in self._subscriptions),
         }

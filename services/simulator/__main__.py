@@ -41,7 +41,7 @@ def main() -> None:
         telemetry = Telemetry("simulator")
         telemetry.status = lambda: {"venue": feed.venue, "listen": listen, **server.status()}
         telemetry.gauges("ssmd_simulator", server.figures)
-        await telemetry.serve("127.0.0.1", args.port)
+        await telemetry.serve(args.host, args.port)
         log.info("listening", port=listen, replay=[str(path) for path in args.replay], speed=str(args.speed))
         try:
             await server.wait(stop)

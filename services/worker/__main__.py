@@ -6,9 +6,10 @@ from pathlib import Path
 
 from activities.processes import Processes
 from services.worker.local import Local
+from services.worker.probing import Probing
 from services.worker.serving import Serving
 from services.worker.steps import steps
-from ssmd import config, service
+from ssmd import config, service, storage
 from ssmd.telemetry import Telemetry, configure_logging
 
 GRACE_SECONDS = 20.0  # an hour of frames takes seconds; longer ones are done again by the next worker
@@ -34,8 +35,15 @@ def main() -> None:
         with Processes(environment.rolling_up.processes) as processes:
             activities = steps(config.Places(args.data), addresses, processes, environment.rolling_up)
             serving = Serving(temporal, activities, processes.count, args.grace, log)
-            await telemetry.serve("127.0.0.1", args.port)
+            probing = None
+            if (wanted := environment.storage) is not None:
+                probe = Probing(lambda: storage.open_store(wanted, args.data, addresses.storage), log)
+                serving.also = probe.problems
+                probing = asyncio.create_task(probe.run())
+            await telemetry.serve(args.host, args.port)
             await serving.run(stop, telemetry)
+            if probing is not None:
+                probing.cancel()
             await telemetry.close()
 
     async def run_here(stop: asyncio.Event) -> None:

@@ -59,10 +59,11 @@ class Serving:
         self._workflows = {"Running": 0, "Completed": 0, "Failed": 0}
         self._last: dict[str, str] | None = None
         self.activities_running = 0
+        self.also: Callable[[], list[str]] = list  # what else is wrong with this worker
 
     async def run(self, stop: asyncio.Event, telemetry: Telemetry) -> None:
         """Serve until stopped; activities then get the grace, and their processes end with them."""
-        telemetry.problems = self.problems
+        telemetry.problems = lambda: self.problems() + self.also()
         telemetry.waiting = self.waiting
         telemetry.status = self.status
         telemetry.gauges("ssmd_worker", self._figures)
@@ -103,6 +104,7 @@ class Serving:
                 default_heartbeat_throttle_interval=HEARTBEAT,
                 graceful_shutdown_timeout=self._grace,
                 interceptors=[_Verdicts(self)],
+                deployment_config=_deployment(self._temporal.deployment),
             )
             running = asyncio.ensure_future(_both(worker, busy))
             stopping = asyncio.create_task(stop.wait())

@@ -46,6 +46,7 @@ def steps(
         storage.store_day,
         storage.find_expired,
         storage.retire,
+        storage.restore,
         Days(places, addresses).look,
         reports.reporting,
         reports.measure,

@@ -59,14 +59,30 @@ def build() -> typer.Typer:
     app.command()(backfill.backfill)
     app.add_typer(key.app, name="key")
     app.command()(publish.publish)
+    app.command()(publish.restore)
     app.command()(retention.retention)
     app.add_typer(schedule.app, name="schedule")
     app.add_typer(day.app, name="day")
     app.command()(report.report)
     app.add_typer(secmaster.app, name="secmaster")
     app.add_typer(fees.app, name="fees")
+    _add_configuration(app)
     app.command()(version)
     return app
+
+
+def _add_configuration(app: typer.Typer) -> None:
+    """The commands about configuration as files under git."""
+    from ssmd.cli import configuration, env, feed, schema  # noqa: PLC0415
+    from ssmd.cli import keys as _  # noqa: F401, PLC0415 - adds to the group `key`
+
+    app.command()(configuration.init)
+    app.add_typer(feed.app, name="feed")
+    app.add_typer(env.app, name="env")
+    app.add_typer(schema.app, name="schema")
+    app.command()(configuration.validate)
+    app.command()(configuration.diff)
+    app.command()(configuration.commit)
 
 
 def version() -> None:

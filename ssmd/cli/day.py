@@ -56,7 +56,7 @@ def show(
     found = _looked_at(date, data, env, local)
     rows = [("feed", "connected", "archiving", "frames", "open gaps", "sealed", "revision", "rolled up", "waits for")]
     for feed in found.feeds:
-        waits = feed.lacks if found.state == "ending" else feed.waits_for
+        waits = feed.lacks if found.state == "ending" or feed.trouble else feed.waits_for
         gaps = "-" if feed.gaps_open is None else f"{feed.gaps_open:,}"
         connected, archiving, sealed = _yes(feed.connected), _yes(feed.archiving), _yes(feed.sealed)
         made_of = str(feed.rolled_up or "-")
@@ -220,6 +220,7 @@ def _at_temporal(
     """Ask the environment's Temporal about a day. Raises Permanent if it is not open there, Transient for no answer."""
     import asyncio  # noqa: PLC0415
 
+    from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError  # noqa: PLC0415
     from temporalio.service import RPCError, RPCStatusCode  # noqa: PLC0415
 
     from ssmd import config, jobs, service, temporal  # noqa: PLC0415
@@ -243,7 +244,7 @@ def _at_temporal(
                 f"`ssmd day status {day.date} --local` says what is on disk"
             ) from e
         raise Transient(f"Temporal at {addresses.temporal} did not answer for {day.day_id} ({e.message})") from e
-    except TimeoutError as e:
+    except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as e:
         raise Transient(f"no answer for {day.day_id}: is there a worker? `ssmd up` starts one") from e
 
 

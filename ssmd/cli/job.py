@@ -58,7 +58,9 @@ async def by_temporal(workflow: str, given: object, id_: str, answer: type[R], a
             memo={"started_by": command},
             rpc_timeout=timedelta(seconds=CONNECT_SECONDS),
         )
-    except (Transient, RPCError, TimeoutError) as e:
+    except Transient as e:
+        raise Transient(f"{e}, or do it here with --local") from e
+    except (RPCError, TimeoutError) as e:
         raise Transient(
             f"no Temporal answers at {addresses.temporal}: start it with `ssmd up`, or do it here with --local"
         ) from e

@@ -1,4 +1,4 @@
-"""`ssmd publish`: a rolled-up day goes to object storage."""
+"""`ssmd publish` and `ssmd restore`: a rolled-up day goes to object storage, and comes back."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,8 @@ def publish(
     ],
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
     env: Annotated[
-        str | None, typer.Option(help="With --local, the environment whose storage it is (else: local).")
+        str | None,
+        typer.Option(help="With --local, the environment whose storage it is (else: the data folder's own)."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
@@ -61,4 +62,43 @@ def publish(
     typer.echo(
         f"{published.feed} {published.date} is in {published.store}: revision {published.revision}, "
         f"{published.objects:,} objects ({published.new:,} new) of {size(published.bytes)}, all read back"
+    )
+
+
+def restore(
+    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    date: Annotated[
+        str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.", show_default=False)
+    ],
+    local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
+    env: Annotated[
+        str | None,
+        typer.Option(help="With --local, the environment whose storage it is (else: the data folder's own)."),
+    ] = None,
+    data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
+) -> None:
+    """Bring back a day's files that `ssmd retention` removed here, such as to roll the day up anew."""
+    import asyncio  # noqa: PLC0415
+
+    import msgspec  # noqa: PLC0415
+
+    from ssmd import config, jobs, service  # noqa: PLC0415
+    from ssmd.cli import job  # noqa: PLC0415
+    from ssmd.cli.data import size  # noqa: PLC0415
+    from ssmd.cli.rollup import utc_date  # noqa: PLC0415
+
+    day = jobs.Restoration(config.load_feed(feed).name, utc_date(date))
+    config.Places(data).check()
+    if local:
+        done = job.here("RestoreDay", day, data, env=env, capture=True)
+        if done.returncode:
+            raise typer.Exit(done.returncode)  # it has said why
+        restored = msgspec.json.decode(done.stdout, type=jobs.Restored)
+    else:
+        again = f"ssmd restore {day.feed} {day.date}"
+        addresses = service.addresses(data, env)
+        restored = asyncio.run(job.by_temporal("RestoreDay", day, day.restore_id, jobs.Restored, addresses, again))
+    typer.echo(
+        f"{restored.feed} {restored.date} is here: {restored.files:,} files came back from {restored.store} "
+        f"({size(restored.bytes)})"
     )

@@ -104,21 +104,13 @@ def _tell(sentence: str) -> None:
 
 async def _seal(day: "jobs.Day", addresses: "Addresses") -> "dict[str, int]":
     """Ask the archiver; its answer."""
-    import asyncio  # noqa: PLC0415
-
     import msgspec  # noqa: PLC0415
-    import nats  # noqa: PLC0415
     from nats.errors import Error, NoRespondersError  # noqa: PLC0415
 
-    from ssmd import subjects  # noqa: PLC0415
-
-    async def silent(error: Exception) -> None:
-        """The request itself fails; nothing else needs to be told."""
+    from ssmd import broker, subjects  # noqa: PLC0415
 
     try:
-        # Where nothing listens, nats-py would try for 2 minutes, whatever its timeouts say.
-        connecting = nats.connect(addresses.nats, name="ssmd", allow_reconnect=False, error_cb=silent)
-        client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
+        client = await broker.connect_once(addresses.nats, "ssmd", CONNECT_SECONDS)
         try:
             subject = subjects.seal(addresses.environment, day.feed)
             reply = await client.request(subject, msgspec.json.encode({"date": day.date}), timeout=SEAL_SECONDS)

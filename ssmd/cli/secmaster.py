@@ -67,7 +67,9 @@ def list_(
     ] = None,
     series: Annotated[str | None, typer.Option(help="Only those of a series.")] = None,
     as_of: AsOf = None,
-    every: Annotated[bool, typer.Option("--all", help=f"Every one (else: the first {SHOWN}).")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help=f"Every one (else: those not settled or delisted, the first {SHOWN}).")
+    ] = False,
     json: Json = False,
     data: DataFolder = Path("data"),
 ) -> None:
@@ -76,6 +78,8 @@ def list_(
     if status is not None:
         conditions.append("status = ?")
         values.append(_known_status(status))
+    elif not every:
+        conditions.append("status NOT IN ('settled', 'delisted')")
     if series is not None:
         conditions.append("list_contains(series, ?)")
         values.append(series)
@@ -192,6 +196,8 @@ def show_synced(done: "jobs.Synced", what: str, json: bool) -> None:
     """The result in a sentence, and one for each page that is missing."""
     if json:
         echo_json(done)
+    elif done.note:
+        typer.echo(f"nothing to read: {done.note}")
     else:
         new = ", ".join(f"{n:,} {word}" for word, n in (("new", done.listed), ("changed", done.changed)) if n)
         gone = f"{done.delisted:,} gone" if done.delisted else ""

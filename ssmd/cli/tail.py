@@ -39,7 +39,7 @@ def tail(
     addresses = service.addresses(data, None)
     environment = config.load_environment(addresses.environment)
     name = environment.feed(feed).feed
-    if f"connector-{name}" not in addresses.telemetry:
+    if addresses.telemetry and f"connector-{name}" not in addresses.telemetry:  # none: it runs on other machines
         running = ", ".join(n.removeprefix("connector-") for n in addresses.telemetry if n.startswith("connector-"))
         raise Permanent(f"feed {name} does not run here, only {running}: start it with `ssmd up --feed {name}`")
     token = subjects.token(symbol) if symbol else "*"
@@ -51,10 +51,9 @@ def tail(
 
 async def _show(url: str, wanted: list[str], count: int | None, json: bool) -> None:
     """Write what comes on these subjects to standard output."""
-    import nats  # noqa: PLC0415
     from nats.errors import Error, SlowConsumerError  # noqa: PLC0415
 
-    from ssmd import capnp  # noqa: PLC0415
+    from ssmd import broker, capnp  # noqa: PLC0415
     from ssmd.events import Gap  # noqa: PLC0415
 
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -88,9 +87,7 @@ async def _show(url: str, wanted: list[str], count: int | None, json: bool) -> N
         end(Transient(f"NATS at {url} went away: when the platform runs again, start this again"))
 
     try:
-        # Where nothing listens, nats-py would try for 2 minutes, whatever its timeouts say.
-        connecting = nats.connect(url, name="tail", allow_reconnect=False, error_cb=on_error, closed_cb=on_closed)
-        client = await asyncio.wait_for(connecting, CONNECT_SECONDS)
+        client = await broker.connect_once(url, "tail", CONNECT_SECONDS, error_cb=on_error, closed_cb=on_closed)
     except (Error, OSError, TimeoutError) as e:
         raise Transient(f"no NATS answers at {url} ({e or type(e).__name__}): start it with `ssmd up`") from e
     try:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli import folder
+
 if TYPE_CHECKING:
     from ssmd.up.status import Display
 
@@ -36,6 +38,7 @@ def up(
         typer.Option(metavar="NAME=N", help="Listen exactly there: nats, temporal, ui, simulator, ..."),
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the simulated markets.")] = None,
+    config: folder.Config = None,
 ) -> int:
     """Run the whole platform on this machine; Ctrl-C stops all of it."""
     from ssmd.up import supervisor, wanted  # noqa: PLC0415 - 0.4 s that other commands need not pay

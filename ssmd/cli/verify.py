@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def verify(
     ] = "all",
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per day.")] = False,
-    data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
+    data: DataPlace = "data",
 ) -> None:
     """Read everything kept of a day again, make its tables again, and say what is damaged and what can mend it.
 
@@ -32,12 +33,13 @@ def verify(
 
     from ssmd import config, jobs  # noqa: PLC0415
 
-    places = config.Places(data)
-    places.check()
+    places = where(data)
+    store = data if data.startswith("s3://") else ""
     name = config.load_feed(feed).name
     verified = []
-    for day in _days(places, name, date):
-        verified.append(_verify(jobs.Scrub(name, day), data, local))
+    for day in _days(places, name, date, store or str(places.archive)):
+        scrub = jobs.Scrub(name, day, store=store)
+        verified.append(_verify(scrub, Path("data" if store else data), local or bool(store)))
         if json:
             typer.echo(msgspec.json.encode(verified[-1]).decode())
     if not json:
@@ -46,7 +48,7 @@ def verify(
         raise typer.Exit(EXIT_FINDINGS)
 
 
-def _days(places: "Places", feed: str, said: str) -> list[str]:
+def _days(places: "Places", feed: str, said: str, told: str) -> list[str]:
     """The dates to look at: those of the archive and of the lake."""
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
 
@@ -55,7 +57,7 @@ def _days(places: "Places", feed: str, said: str) -> list[str]:
     dates = {path.name for path in places.archive.glob(f"{feed}/????-??-??")}
     dates |= {path.name.removeprefix("date=") for path in places.lake.glob(f"days/feed={feed}/date=????-??-??")}
     if not dates:
-        raise Permanent(f"nothing of {feed} is archived in {places.archive}: `ssmd data list` shows what is")
+        raise Permanent(f"nothing of {feed} is archived in {told}: `ssmd data list` shows what is")
     return sorted(dates)
 
 

@@ -2,12 +2,12 @@
 
 import uuid
 from pathlib import Path
+from secrets import token_urlsafe
 
 from ssmd import config, durable
 from ssmd.errors import Permanent
+from ssmd.gitops import secrets
 from ssmd.up.wanted import Source
-
-_RSA_BITS = 2048  # what Kalshi's own key page makes
 
 
 def make_missing(sources: tuple[Source, ...], places: config.Places) -> dict[str, tuple[str, Path]]:
@@ -27,18 +27,22 @@ def make_missing(sources: tuple[Source, ...], places: config.Places) -> dict[str
     return made
 
 
+def make_storage_key(storage: config.Storage, data: Path) -> None:
+    """The credentials of an S3 server of ours, in the files that are referred to inside the data folder."""
+    assert storage.key is not None, "a local server has one: see config.Storage"
+    for reference, made in ((storage.key.id, uuid.uuid4().hex[:20]), (storage.key.secret, token_urlsafe(30))):
+        path = _ours(reference, data)
+        if path is not None and not path.exists():
+            durable.replace(path, f"{made}\n".encode(), mode=0o600)
+
+
 def _make(reference: config.KeyReference, data: Path) -> None:
     """Make the files that are referred to inside the data folder; any other reference is its owner's affair."""
-    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - 40 ms that only `up` needs
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat  # noqa: PLC0415
-
     key_id, secret = (_ours(r, data) for r in (reference.id, reference.secret))
     if key_id is not None and not key_id.exists():
         durable.replace(key_id, f"{uuid.uuid4()}\n".encode(), mode=0o600)
     if secret is not None and not secret.exists():
-        key = rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        durable.replace(secret, pem, mode=0o600)
+        durable.replace(secret, secrets.rsa_pem(), mode=0o600)
 
 
 def _ours(reference: str, data: Path) -> Path | None:
@@ -47,17 +51,9 @@ def _ours(reference: str, data: Path) -> Path | None:
 
 
 def _public_half(secret: bytes, reference: str) -> bytes:
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
-        Encoding,
-        PublicFormat,
-        load_pem_private_key,
-    )
-
-    try:
-        key = load_pem_private_key(secret, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as e:
+    public = secrets.public_pem(secret)
+    if public is None:
         raise Permanent(
             f"key reference {reference}: is no unencrypted private key in PEM; remove it and `ssmd up` makes a new one"
-        ) from e
-    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
+    return public

@@ -82,7 +82,7 @@ class Once:
 
     async def _all_received(self, source: Source) -> int:
         """Until the recording (or the time) is over and the connector has ended well. How many frames the tape had."""
-        process = self._watch.processes[f"connector-{source.name}"]
+        processes = [self._watch.processes[f"connector-{instance}"] for instance in source.shards]
         tape = 0
         if not self._wanted.replay:
             assert self._wanted.seconds is not None, "checked at the door"
@@ -92,9 +92,13 @@ class Once:
             if self._wanted.replay:
                 tape = await self._tape_done(source)
             self._tell(source, "waiting until all that was received is published")
-            if await process.stop(DRAIN_SECONDS) == 0:
+            codes = await asyncio.gather(*(process.stop(DRAIN_SECONDS) for process in processes))
+            if not any(codes):
                 return tape
-            await self._again(source, process)
+            for process, code in zip(processes, codes, strict=True):
+                if code:
+                    await self._again(source, process)
+            processes = [process for process, code in zip(processes, codes, strict=True) if code]
 
     async def _again(self, source: Source, process: Process) -> None:
         """It was killed before it was done: it continues from its journal, and a replay from what it had."""
@@ -102,7 +106,7 @@ class Once:
         process.restarts += 1
         self._watch.forget(process.name)
         self._up.keep(process)
-        while not self._watch.status("connector", source.name).get("connected"):
+        while not self._watch.named(process.name).get("connected"):
             await self._watch.next_round()
 
     async def _tape_done(self, source: Source) -> int:
@@ -112,10 +116,7 @@ class Once:
         quiet: int | None = None  # how many frames it had received a round ago, if all were sent then
         while True:
             now = time.monotonic()
-            simulator, connector = (
-                self._watch.status(SIMULATOR, source.name),
-                self._watch.status("connector", source.name),
-            )
+            simulator, connector = self._watch.status(SIMULATOR, source.name), self._watch.connector(source.name)
             if connector.get("connected"):
                 last_connected = now
             elif now - last_connected > UNCONNECTED_SECONDS_MAX:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ssmd import config
 from ssmd.up import servers
 from ssmd.up.ports import Chosen
-from ssmd.up.wanted import SIMULATOR, Source, Wanted, telemetry_port
+from ssmd.up.wanted import SIMULATOR, Source, Wanted, starts_s3, telemetry_port
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def addresses(wanted: Wanted, chosen: Mapping[str, Chosen], supervisor: int) -> 
     host = servers.LOOPBACK
     return config.Addresses(
         environment=environment.name,
-        nats=f"nats://{host}:{chosen['nats'].port}" if local else environment.nats,
+        nats=f"nats://{host}:{chosen['nats'].port}" if local else environment.nats.url,
         temporal=f"{host}:{chosen['temporal'].port}" if local else environment.temporal.address,
         temporal_ui=f"http://{host}:{chosen['ui'].port}" if local else "",
         feeds={s.name: s.simulated_at(venue_port(s, chosen)) for s in wanted.sources if s.simulated},
@@ -42,6 +42,7 @@ def addresses(wanted: Wanted, chosen: Mapping[str, Chosen], supervisor: int) -> 
             if name.endswith("-status")
         },
         supervisor=supervisor,
+        storage=f"http://{host}:{chosen['s3'].port}" if starts_s3(environment) else "",
     )
 
 
@@ -65,12 +66,23 @@ def parts(wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple
             Part("nats", "nats", tuple(nats_line), health=health, folder=places.nats),
             Part("temporal", "temporal", tuple(temporal_line)),
         ]
+    storage = wanted.environment.storage
+    if starts_s3(wanted.environment) and storage is not None and storage.key is not None:
+        key_id, secret = storage.key.load(places.data)
+        s3_ports = {name: chosen[name].port for name in servers.S3_PORTS}
+        folder = places.data / "s3"
+        line = servers.s3_command(servers.find_binary("weed"), folder, s3_ports, key_id, secret.decode().strip())
+        found.append(Part("s3", "s3", tuple(line), folder=folder))
     started = {p.name for p in found}
 
-    def service(kind: str, source: Source | None, needs: tuple[str, ...], *more: str) -> None:
+    def service(
+        kind: str, source: Source | None, needs: tuple[str, ...], *more: str, instance: str | None = None
+    ) -> None:
+        """`instance` is what tells it from others of its kind, if its feed has several."""
         feed = source.name if source else None
-        name = f"{kind}-{feed}" if feed else kind
-        port = chosen[telemetry_port(kind, feed)].port
+        instance = instance or feed
+        name = f"{kind}-{instance}" if instance else kind
+        port = chosen[telemetry_port(kind, instance)].port
         command = [sys.executable, "-m", f"services.{kind}", "--data", str(wanted.data), "--port", str(port)]
         if kind != SIMULATOR:
             command += ["--env", wanted.environment.name]
@@ -86,9 +98,11 @@ def parts(wanted: Wanted, chosen: Mapping[str, Chosen], keys: Mapping[str, tuple
             service(SIMULATOR, source, (), *more)
         service("archiver", source, ("nats",))
         needs = ("nats", f"{SIMULATOR}-{source.name}", f"archiver-{source.name}")
-        service("connector", source, needs, "--clock", wanted.clock)
+        for shard, instance in enumerate(source.shards):
+            more = ["--clock", wanted.clock, *(["--shard", str(shard)] if shard else [])]
+            service("connector", source, needs, *more, instance=instance)
         service("normalizer", source, ("nats",))
-    service("worker", None, ("nats", "temporal"))
+    service("worker", None, ("nats", "temporal", "s3"))
     return found
 
 

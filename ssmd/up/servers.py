@@ -95,7 +95,8 @@ def s3_command(binary: Path, folder: Path, ports: Mapping[str, int], key_id: str
     command += ["-s3", "-s3.config", str(identities), "-s3.port.iceberg", "0", "-s3.port.lance", "0"]
     # Small volumes, as many as the disk holds: the default ones are made for disks of terabytes.
     command += ["-master.volumeSizeLimitMB", "1024", "-volume.max", "0", "-master.telemetry=false"]
-    return [*command, "-volume.preStopSeconds", "0"]  # nobody else has to hear that it goes
+    # Nobody else has to hear that it goes, or to vote when it comes back.
+    return [*command, "-volume.preStopSeconds", "0", "-master.electionTimeout", "1s"]
 
 
 async def nats_ready(monitor_port: int) -> None:

@@ -23,7 +23,7 @@ from ssmd.up.plan import Part
 from ssmd.up.processes import Process
 from ssmd.up.status import Display
 from ssmd.up.summary import Summary
-from ssmd.up.wanted import SIMULATOR, Wanted, usual_ports
+from ssmd.up.wanted import SIMULATOR, Wanted, starts_s3, usual_ports
 from ssmd.up.watch import ASK_SECONDS, Watch
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ STOP_BY = {
     "temporal": 7.0,
     "archiver": 8.8,
     "nats": 9.6,
+    "s3": 6.0,  # it would take 15: what it acknowledged is on disk
 }
 ANSWER_SECONDS = 30.0  # for a service's first answer; measured: 0.4 to 1.5 s on two busy cores
 
@@ -73,6 +74,8 @@ class Up:
         with durable.Lock(self.places.run, "ssmd up"), self._signals():
             chosen = ports.choose(usual_ports(self.wanted.environment, self.wanted.sources), self.wanted.ports)
             made = keys.make_missing(self.wanted.sources, self.places)
+            if self.wanted.environment.storage is not None and starts_s3(self.wanted.environment):
+                keys.make_storage_key(self.wanted.environment.storage, self.wanted.data)
             addresses = plan.addresses(self.wanted, chosen, os.getpid())
             self.chosen = chosen
             self.parts = self.watch.parts = self._parts_of(self.wanted, chosen, made)
@@ -226,6 +229,8 @@ class Up:
         self.keep(process)
         if part.kind == "nats":
             await servers.nats_ready(self.chosen["nats-monitor"].port)
+        elif part.kind == "s3":
+            await servers.s3_ready(self.chosen["s3"].port, self.chosen["s3-filer"].port)
         elif part.kind == "temporal":
             _quiet_temporal()
             await servers.temporal_ready(addresses.temporal, self.wanted.environment.temporal)
@@ -326,6 +331,8 @@ def where(wanted: Wanted, addresses: config.Addresses) -> tuple[tuple[str, str],
     if addresses.temporal_ui:
         told[-1] = ("Temporal", f"{addresses.temporal}, web UI {addresses.temporal_ui}")
     told += [(f"{name} (simulated)", address.ws) for name, address in addresses.feeds.items()]
+    if wanted.environment.storage is not None:
+        told += [("storage", f"{wanted.environment.storage.url} {addresses.storage}".rstrip())]
     told += [("data", str(wanted.data))]
     return tuple(told)
 
@@ -340,10 +347,10 @@ def _quiet_temporal() -> None:
 
 def _variables() -> dict[str, str]:
     """What a child's environment has beyond ours: its output unbuffered, our relative paths made absolute."""
-    named = {
-        name: str(Path(os.environ[name]).resolve()) for name in ("SSMD_CONFIG", "SSMD_HOME") if os.environ.get(name)
-    }
-    return named | {"PYTHONUNBUFFERED": "1"}
+    named = {"SSMD_CONFIG": str(config.config_folder().resolve()), "PYTHONUNBUFFERED": "1"}
+    if home := os.environ.get("SSMD_HOME"):
+        named["SSMD_HOME"] = str(Path(home).resolve())
+    return named
 
 
 def _pretty(addresses: config.Addresses) -> bytes:

@@ -36,6 +36,11 @@ class Source:
         return self.feed.name
 
     @property
+    def shards(self) -> list[str]:
+        """Its connectors: the first one's name is the feed's, the others' have their number behind it."""
+        return [f"{self.name}.{shard}" if shard else self.name for shard in range(self.plan.shards)]
+
+    @property
     def simulated(self) -> bool:
         return self.plan.endpoint == SIMULATOR
 
@@ -104,6 +109,8 @@ def check(
     if environment.servers == "local":
         servers.find_binary("nats-server")
         servers.find_binary("temporal")
+    if starts_s3(environment):
+        servers.find_binary("weed")
     usual = usual_ports(environment, sources)
     wanted_ports = ports.asked(port_options, usual)
     ports.refuse_taken(wanted_ports)
@@ -125,17 +132,24 @@ def usual_ports(environment: config.Environment, sources: Sequence[Source]) -> d
     """Every port that a run listens on, by name, with its usual number."""
     usual: dict[str, int] = {}
     if environment.servers == "local":
-        usual |= {"nats": _port_of(environment.nats, 4222), "nats-monitor": 8222}
+        usual |= {"nats": _port_of(environment.nats.servers[0], 4222), "nats-monitor": 8222}
         usual |= {"temporal": _port_of(f"//{environment.temporal.address}", 7233), "ui": 8233}
+    if starts_s3(environment):
+        usual |= {name: 8333 + i for i, name in enumerate(servers.S3_PORTS)}
     simulated = [s for s in sources if s.simulated]
     for source in simulated:
         usual[SIMULATOR if len(simulated) == 1 else f"{SIMULATOR}-{source.name}"] = 8765
     # Where each service answers /health, /ready, /metrics and /status.
     usual |= {telemetry_port(SIMULATOR, s.name): 9101 for s in simulated}
     usual |= {telemetry_port("archiver", s.name): 9111 for s in sources}
-    usual |= {telemetry_port("connector", s.name): 9121 for s in sources}
+    usual |= {telemetry_port("connector", name): 9121 for s in sources for name in s.shards}
     usual |= {telemetry_port("normalizer", s.name): 9141 for s in sources}
     return usual | {telemetry_port("worker"): 9131}
+
+
+def starts_s3(environment: config.Environment) -> bool:
+    """Whether a run has an S3 server of its own."""
+    return environment.storage is not None and environment.storage.server == "local"
 
 
 def telemetry_port(service: str, feed: str | None = None) -> str:

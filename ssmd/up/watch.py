@@ -79,8 +79,23 @@ class Watch:
 
     def status(self, kind: str, feed: str | None) -> Figures:
         """What a service last said at /status; empty if it has not answered (or not since it was last asked)."""
-        heard = self._heard.get(f"{kind}-{feed}" if feed else kind)
+        return self.named(f"{kind}-{feed}" if feed else kind)
+
+    def named(self, name: str) -> Figures:
+        """The same of the part with this name."""
+        heard = self._heard.get(name)
         return heard.status if heard is not None and heard.answers else {}
+
+    def connector(self, feed: str) -> Figures:
+        """What a feed's connectors last said, as if they were one: figures add up, all are connected or it is not."""
+        names = [part.name for part in self.parts if part.kind == "connector" and part.feed == feed]
+        if len(names) <= 1:
+            return self.status("connector", feed)
+        told = [figures for name in names if (figures := self.named(name))]
+        numbers = {k for figures in told for k, v in figures.items() if isinstance(v, int) and not isinstance(v, bool)}
+        total: dict[str, Any] = {key: sum(int(figures.get(key, 0)) for figures in told) for key in numbers}
+        total["connected"] = len(told) == len(names) and all(figures.get("connected") for figures in told)
+        return total
 
     def remember_days(self, archiver: Part) -> None:
         """Keep what the archive holds now, before this run adds to it."""
@@ -201,7 +216,7 @@ class Watch:
         )
 
     def _feed(self, feed: str, now: float) -> FeedState:
-        connector, archiver = self.status("connector", feed), self.status("archiver", feed)
+        connector, archiver = self.connector(feed), self.status("archiver", feed)
         frames = self._frames.setdefault(feed, Total())
         archived = self._archived(feed, archiver)
         # A connector that was killed took with it the count of its last second; what is archived was received.

@@ -107,6 +107,7 @@ def test_versions_follow_each_other_and_none_is_written_over(rig: Rig) -> None:
     assert rig.query(f"SELECT status FROM instruments_as_of({before}) WHERE symbol = '{oldest}'") == [("open",)]
     assert rig.query(f"SELECT status FROM instruments WHERE symbol = '{oldest}'") == [("settled",)]
     assert rig.query(f"SELECT count(*) FROM instruments_as_of({before})") == [(30,)]
+    assert rig.query("SELECT count(*) FROM instruments_as_of(epoch_ns(TIMESTAMP '2026-01-01 14:30'))") == [(0,)]
     assert rig.query(f"SELECT count(*) FROM instruments_as_of({before - 3600 * SECOND_NS})") == [(0,)]
     assert all(path.read_bytes() == content for path, content in files.items())
     ranges = rig.query("SELECT symbol, valid_from, valid_to FROM instrument_versions")
@@ -168,6 +169,35 @@ def test_a_next_try_goes_on_where_the_last_one_ended(rig: Rig, monkeypatch: pyte
     assert len(rig.asked.targets) == 5 <= read + 2  # no page was asked for twice
 
 
+def test_a_look_for_what_is_missing_that_fails_costs_nothing_else(rig: Rig) -> None:
+    rig.sync()
+    rig.move(7.5)
+    rig.asked.fault = lambda target: Answer(503, b"") if "tickers=" in target else None
+    some = rig.sync()
+    assert (some.whole, some.delisted) == (False, 0) and some.listed >= 1 and "tickers" in some.unread[0].request
+    rig.asked.fault = lambda target: None
+    assert rig.sync().changed == 1
+
+
+def test_a_try_that_ended_while_it_looked_for_what_is_missing_is_taken_up(rig: Rig) -> None:
+    rig.sync()
+    rig.move(7.5)
+
+    def fault(target: str) -> Answer | None:
+        if "tickers=" in target:
+            rig.environment.cancel()
+        return None
+
+    rig.asked.fault = fault
+    with pytest.raises(CancelledError):
+        rig.sync()
+    rig.asked.fault = lambda target: None
+    rig.asked.targets.clear()
+    done = rig.sync(details=tuple(msgspec.to_builtins(rig.heartbeats[-1])))
+    assert done.whole and done.changed == 1 and done.listed >= 1
+    assert all("tickers=" in target for target in rig.asked.targets)  # the listing was there already
+
+
 def test_a_delisted_instrument_has_a_last_version(rig: Rig) -> None:
     rig.sync()
     gone = next(iter(rig.simulator.exchange.markets))
@@ -190,7 +220,7 @@ def test_many_syncs_make_few_files_with_the_same_rows(rig: Rig) -> None:
     manifest = versions.load(rig.lake, versions.INSTRUMENTS, FEED)
     assert [file.tier for file in manifest.files] == [1, 1, 0, 0, 0]
     assert len(manifest.merged) == 2 * versions.MERGE_FILES
-    last_two = versions.of_revisions(rig.lake, versions.INSTRUMENTS, manifest, 16, 17)
+    last_two = versions.of_revisions(rig.lake, versions.INSTRUMENTS, manifest, 16, 17, ["symbol"])
     assert [row["revision"] for row in last_two] == [16, 17]
 
 
@@ -204,6 +234,30 @@ def test_a_damaged_file_is_told_and_never_served(rig: Rig) -> None:
         rig.query("SELECT * FROM instruments")
     with pytest.raises(Permanent, match="damaged"):
         rig.sync()
+
+
+def test_changes_wait_until_they_are_announced(rig: Rig, nats_server, free_port) -> None:  # type: ignore[no-untyped-def]
+    rig.sync()
+
+    def announce(url: str) -> int:
+        addresses = msgspec.structs.replace(rig.addresses, nats=url)
+        secmaster = Secmaster(config.Places(rig.data), ENVIRONMENT, addresses)
+        return ActivityEnvironment().run(secmaster.announce_changes, jobs.Listing(FEED))
+
+    assert announce("") == 0
+    with pytest.raises(Transient, match="cannot be announced"):
+        announce(f"nats://127.0.0.1:{free_port()}")
+    rig.move(5.5)
+    again = rig.sync()
+    assert announce(nats_server.url) == 30 + again.listed + again.changed
+    assert announce(nats_server.url) == 0
+
+
+def test_two_syncs_of_a_feed_take_turns(rig: Rig) -> None:
+    lock = versions.lock(rig.lake, versions.INSTRUMENTS, FEED, "another sync")
+    with lock, pytest.raises(Transient, match="another sync"):
+        rig.sync()
+    assert rig.sync().whole
 
 
 def test_fees_have_versions_too(rig: Rig) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 OWN = {"_session", "_gap"}
+NAMES = {"market_ticker", "symbol", "instrument_name", "product_id", "asset_id", "s"}  # of instruments, at some venue
 FOREVER = 1 << 62
 
 
@@ -29,6 +30,11 @@ class Gap:
 
     def covers(self, ts: int, symbol: str | None) -> bool:
         return self.start <= ts <= self.end and (not self.symbols or symbol is None or symbol in self.symbols)
+
+
+def covered(line: "_Line", ts: int, gaps: list[Gap]) -> bool:
+    """Whether the ledger has all instruments that a frame is about."""
+    return all(any(gap.covers(ts, symbol) for gap in gaps) for symbol in line.symbols or {None})
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class _Line:
     n: int
     ts: int
     print: bytes
-    symbol: str | None = None
+    symbols: frozenset[str] = frozenset()
 
 
 def _wire(raw: bytes, line: dict[str, Any]) -> bytes:
@@ -94,10 +100,14 @@ def _print(wire: bytes) -> bytes:
     return hashlib.blake2b(wire, digest_size=8).digest()
 
 
-def _symbol(line: dict[str, Any]) -> str | None:
-    frame = line.get("frame")
-    message = frame.get("msg") if isinstance(frame, dict) else None
-    return message.get("market_ticker") if isinstance(message, dict) else None
+def _symbols(value: Any) -> frozenset[str]:
+    """Whatever instruments a frame names."""
+    if isinstance(value, list):
+        return frozenset().union(*map(_symbols, value))
+    if not isinstance(value, dict):
+        return frozenset()
+    named = frozenset(text for name in NAMES & value.keys() if isinstance(text := value[name], str))
+    return named.union(*map(_symbols, value.values()))
 
 
 def read_truth(path: Path) -> tuple[dict[str, list[_Line]], list[Fault]]:
@@ -113,7 +123,7 @@ def read_truth(path: Path) -> tuple[dict[str, list[_Line]], list[Fault]]:
                 faults.append(Fault(line["fault"], line["conn"], line["n"], line["ts"], line["symbol"]))
             else:
                 wire = _wire(raw, line)
-                sent[line["conn"]].append(_Line(line["n"], line["ts_recv"], _print(wire), _symbol(line)))
+                sent[line["conn"]].append(_Line(line["n"], line["ts_recv"], _print(wire), _symbols(line.get("frame"))))
     return dict(sent), faults
 
 
@@ -128,7 +138,8 @@ def read_archive(archive: Path) -> tuple[dict[str, dict[str, list[_Line]]], list
             with gzip.open(manifest.parent / segment["name"], "rb") as file:
                 for raw in file:
                     line = json.loads(raw)
-                    whose = "own" if channel in OWN else "venue"
+                    asked = isinstance(line.get("frame"), dict) and "rest" in line["frame"]
+                    whose = "own" if channel in OWN or asked else "venue"
                     bad += channel == "_bad"
                     found[line["conn"]][whose].append(_Line(line["n"], line["ts_recv"], _print(_wire(raw, line))))
                     if channel == "_gap":
@@ -167,7 +178,7 @@ def account(truth: Path, archive: Path, *, without_ledger: bool = False) -> Acco
         lost, altered = _missing(sent.get(conn, []), here)
         sum_.altered += altered
         for line, ts in lost:
-            if any(gap.covers(ts, line.symbol) for gap in believed):
+            if covered(line, ts, believed):
                 sum_.in_ledger += 1
             else:
                 sum_.unaccounted += 1

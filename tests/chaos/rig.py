@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -27,7 +28,6 @@ from .accounts import Account, account
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT = Path(__file__).with_name("without.py")
 HOST = "127.0.0.1"
-ENDPOINT = "/trade-api/ws/v2"
 
 
 def free_port() -> int:
@@ -108,6 +108,7 @@ class Platform:
         *,
         seed: int,
         rate: float,
+        feed: str = "kalshi",
         channels: Sequence[str] = (),
         faults: str = "",
         markets: int = 12,
@@ -119,6 +120,7 @@ class Platform:
     ) -> None:
         """`disk` is where journal, archive and NATS store are; logs and the truth stay in `folder`."""
         self.folder = folder
+        self.feed = feed
         self.capture = (disk or folder) / "capture"  # the connector's data folder: its journal
         self.keep = (disk or folder) / "keep"  # the archiver's data folder: its archive
         self.store = (disk or folder) / "nats"
@@ -142,13 +144,15 @@ class Platform:
         config = self.folder / "config"
         for name in ("feeds", "environments"):
             (config / name).mkdir(parents=True, exist_ok=True)
-        feed = yaml.safe_load((ROOT / "exchanges/feeds/kalshi.yaml").read_text())
+        feed = yaml.safe_load((ROOT / f"exchanges/feeds/{self.feed}.yaml").read_text())
         for version in feed["versions"]:
             version["signed"] = False
             if silence_seconds is not None:
                 version["silence_seconds"] = silence_seconds
-        (config / "feeds/kalshi.yaml").write_text(yaml.safe_dump(feed))
-        plan: dict[str, Any] = {"feed": "kalshi", "endpoint": "simulator", "channels": channels}
+        (config / f"feeds/{self.feed}.yaml").write_text(yaml.safe_dump(feed))
+        endpoint = feed["versions"][-1]["endpoints"]["production"]
+        self._paths = {name: urlsplit(url).path for name, url in endpoint.items()}
+        plan: dict[str, Any] = {"feed": self.feed, "endpoint": "simulator", "channels": channels}
         archiving = {"commit_seconds": commit_seconds, "rotate_seconds": 20}
         environment = {"name": "chaos", "feeds": [plan], "archiving": archiving}
         (config / "environments/chaos.yaml").write_text(yaml.safe_dump(environment))
@@ -164,7 +168,12 @@ class Platform:
                 "nats": f"nats://{HOST}:{self.via.get(nats, self.ports['nats'])}",
                 "temporal": temporal,
                 "temporal_ui": "",
-                "feeds": {"kalshi": {"ws": f"ws://{venue}{ENDPOINT}", "rest": f"http://{venue}/trade-api/v2"}},
+                "feeds": {
+                    self.feed: {
+                        "ws": f"ws://{venue}{self._paths['ws']}",
+                        "rest": f"http://{venue}{self._paths['rest']}",
+                    }
+                },
                 "telemetry": {},
                 "supervisor": os.getpid(),
             }
@@ -175,7 +184,7 @@ class Platform:
         start = [sys.executable, "-m", f"services.{name}"]
         if name in self._without:
             start = [sys.executable, str(WITHOUT), self._without[name], f"services.{name}"]
-        options = ["--data", str(data), "--port", str(port), *(["--feed", "kalshi"] if feed else []), *more]
+        options = ["--data", str(data), "--port", str(port), *(["--feed", self.feed] if feed else []), *more]
         return self._part(name, [*start, *options], port)
 
     def _part(self, name: str, command: list[str], port: int = 0) -> Part:

@@ -126,7 +126,10 @@ def test_broken_yaml_is_named_with_file_and_line(tmp_path: Path) -> None:
     (config / "environments" / "odd.yaml").write_text("name: odd\nfeeds:\n  - feed: kalshi\n    endpont: simulator\n")
     (tmp_path / "here").mkdir()
     known = dict(os.environ) | {"SSMD_CONFIG": str(config)}
-    for name, sentence in {"broken": "broken.yaml:3 is not valid YAML", "odd": "odd.yaml:3: feeds.0."}.items():
+    for name, sentence in {
+        "broken": "broken.yaml:3: the file is not valid YAML",
+        "odd": "odd.yaml:3: feeds.0.",
+    }.items():
         command = [str(SSMD), "up", "--env", name]
         ended = subprocess.run(
             command, cwd=tmp_path / "here", env=known, capture_output=True, text=True, check=False, timeout=60

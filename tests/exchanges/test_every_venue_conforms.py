@@ -11,8 +11,8 @@ from decimal import Decimal
 
 import pytest
 
-from exchanges.port import Simulation, Unparsable
-from ssmd.events import BookDelta, BookSnapshot, Event, Ticker, Trade
+from exchanges.port import Simulation, Simulator, Subscription, Unparsable
+from ssmd.events import BookDelta, BookSnapshot, Event, Status, Ticker, Trade
 
 from . import venues
 from .docs import table
@@ -34,6 +34,15 @@ def followed(known: Known, seconds: int = 30, **more: float) -> Talk:
     """A generated market, subscribed to as the feed does it, for a while."""
     simulator = known.venue.simulator(Simulation(seed=11, markets=6, frames_per_second=300, **more))  # type: ignore[arg-type]
     simulator.generate(venues.NOW_NS)
+    symbols = listed(known, simulator)
+    talk = Talk(known, simulator, known.adapter(channels(known), sorted(symbols)))
+    for _ in range(seconds * 4):
+        talk.tick(0.25)
+    return talk
+
+
+def listed(known: Known, simulator: Simulator) -> list[str]:
+    """The instruments that are open."""
     symbols: list[str] = []
     todo = list(known.venue.instruments([]))
     while todo:
@@ -43,10 +52,7 @@ def followed(known: Known, seconds: int = 30, **more: float) -> Talk:
         symbols += page.symbols
         todo += [page.next] if page.next is not None else []
     assert symbols
-    talk = Talk(known, simulator, known.adapter(channels(known), sorted(symbols)))
-    for _ in range(seconds * 4):
-        talk.tick(0.25)
-    return talk
+    return symbols
 
 
 def events_of(known: Known, talk: Talk) -> list[Event]:
@@ -208,6 +214,33 @@ def test_the_page_of_venues_is_true() -> None:
     page = (venues.ROOT / "docs/venues.md").read_text()
     for known in KNOWN:
         assert table(known) in page, "docs/venues.md is old: make it anew with `python -m tests.exchanges.docs`"
+
+
+@EVERY
+def test_a_connection_beside_another_brings_its_own_instruments_alone(known: Known) -> None:
+    """Only one of a feed's connections carries the channels that are of no list, and says whether they bring all."""
+    simulator = known.venue.simulator(Simulation(seed=11, markets=8, frames_per_second=300))
+    simulator.generate(venues.NOW_NS)
+    symbols = listed(known, simulator)  # those that are told of by the same frames come one after the other
+    half = symbols[: len(symbols) // 4 * 2]
+    wanted = tuple(channels(known))
+    first = Talk(known, simulator, known.venue.adapter(Subscription(wanted, tuple(half))))
+    second = Talk(
+        known, simulator, known.venue.adapter(Subscription(wanted, tuple(symbols[len(half) :]), general=False))
+    )
+    for _ in range(40):
+        first.tick(0.25)
+        second.now_ns = first.now_ns - 250_000_000
+        second.pass_time(0.25, first.records)
+    grammar = known.venue.events("2026-08-11")
+
+    def brought(talk: Talk) -> set[str]:
+        routed = zip(talk.routes, talk.wires, strict=True)
+        return {e.symbol for c, w in routed if c[0] != "_" for e in grammar(c, w) if not isinstance(e, Status)}
+
+    assert brought(second) == set(symbols) - set(half) and not second.notices
+    assert not second.adapter.brings_all
+    assert first.adapter.brings_all or brought(first) == set(half)
 
 
 @EVERY

@@ -140,6 +140,7 @@ class Talk:
     symbols: list[str | None] = field(default_factory=list)
     bad: list[tuple[str, bytes]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    records: Sequence[Record] = ()  # of the market, at the last tick
 
     def __post_init__(self) -> None:
         self.connection = self.simulator.connect()
@@ -171,8 +172,13 @@ class Talk:
 
     def tick(self, seconds: float) -> None:
         """Time goes by; what the generated market did meanwhile arrives."""
+        self.records = self.simulator.generate(self.now_ns + int(seconds * SECOND_NS))
+        self.pass_time(seconds, self.records)
+
+    def pass_time(self, seconds: float, records: Sequence[Record]) -> None:
+        """Time goes by, and this arrives."""
         self.now_ns += int(seconds * SECOND_NS)
-        for record in self.simulator.generate(self.now_ns):
+        for record in records:
             self.market(record)
         due = self.adapter.tick(self.now_ns)
         if due is not None:

@@ -87,3 +87,28 @@ def damage(store: Store, path: str) -> None:
 def first_day(connection: duckdb.DuckDBPyConnection, view: str) -> list[tuple[object, ...]]:
     """A view's rows of the published day; the data folder has begun the next one too."""
     return sorted(connection.sql(f"select * from {view} where date = '{DATE}'").fetchall(), key=repr)
+
+
+DAY_VIEWS = ("raw", *tables.TABLES, "coverage")
+EMPTY = "name: local\nfeeds: [{feed: kalshi, endpoint: production}]\n"
+
+
+class Machine:
+    """Nothing but the program, and what the AWS tools need to find the store."""
+
+    def __init__(self, home: Path, server: object, url: str) -> None:
+        self.url = url
+        self.home = home
+        (home / "config" / "environments").mkdir(parents=True)
+        (home / "config" / "environments" / "local.yaml").write_text(EMPTY)
+        (home / "config" / "feeds").symlink_to(ROOT / "exchanges" / "feeds")
+        aws = server.environment()  # type: ignore[attr-defined]
+        self.variables = without_aws(aws | {"HOME": str(home), "SSMD_CONFIG": str(home / "config")})
+        self.variables.pop("XDG_CACHE_HOME", None)
+
+    def ssmd(self, *arguments: str, data: str = "") -> "subprocess.CompletedProcess[str]":
+        code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from ssmd.cli import main; main()"
+        command = [sys.executable, "-c", code, str(ROOT), *arguments, "--data", data or self.url]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, cwd=self.home, env=self.variables
+        )

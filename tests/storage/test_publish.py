@@ -1,26 +1,34 @@
 """PublishArchive: a day goes to the store whole and once, whatever dies on the way; readers see all of it or none."""
 
 import asyncio
+import contextlib
+import dataclasses
+import hashlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer
 
 from activities.processes import Processes
-from ssmd import archive, jobs, published
+from activities.storage import Storage
+from ssmd import archive, config, jobs, lake, mirror, published, storage
+from ssmd.errors import Transient
 from ssmd.up import servers
 from tests.lake.archives import DATE, FEED
 from tests.lake.captures import captured
-from tests.storage.stores import Setting
+from tests.storage.proxies import stripping
+from tests.storage.stores import Setting, first_day
 from tests.workflows.workers import ROOT, RunningWorker, is_ready, running_worker, write_addresses
 from workflows.runner import WORKFLOWS, runner
 
@@ -81,7 +89,7 @@ def test_the_record_has_all_that_a_reader_needs(setting: Setting) -> None:
     done = setting.ssmd("publish", FEED, DATE, "--local")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{FEED} {DATE} is in {setting.store.url}: revision 1, ")
-    assert next(iter(published.days(setting.store)))[:2] == (FEED, DATE)
+    assert next(iter(published.records(setting.store)))[:2] == (FEED, DATE)
     record = published.load(setting.store, FEED, DATE)
     assert record is not None
     assert record.manifest() == archive.load_manifest(archive.manifest_path(setting.data / "archive", FEED, DATE))
@@ -144,3 +152,89 @@ def test_a_folder_is_a_store_too(data: Path, tmp_path: Path, s3_server: object) 
     done = setting.ssmd("publish", FEED, DATE, "--local")
     assert done.returncode == 0, done.stderr
     assert setting.objects() == setting.named()
+
+
+def test_a_store_that_ignores_conditions_is_told_at_start_and_refused(
+    data: Path,
+    tmp_path: Path,
+    s3_server: object,
+    temporal_server: object,
+    free_port: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Through a proxy that strips If-None-Match (and the signature, which would notice)."""
+    url = f"s3://ssmd-open/{tmp_path.name}"
+    direct = Setting(data, tmp_path / "direct", s3_server, url)
+    direct.store.create("makes the bucket", b"", hashlib.sha256(b"").hexdigest())
+    with stripping(free_port(), s3_server.endpoint, (b"Authorization", b"If-None-Match")) as endpoint:  # type: ignore[attr-defined]
+        through = dataclasses.replace(s3_server, endpoint=endpoint)  # type: ignore[type-var]
+        setting = Setting(data, tmp_path / "through", through, url)
+        monkeypatch.setenv("SSMD_CONFIG", setting.variables["SSMD_CONFIG"])
+        write_addresses(data, temporal_server.address)  # type: ignore[attr-defined]
+        with running_worker(data, free_port()) as worker:
+            worker.until("/health", lambda status, body: status != 200 and "does not honour If-None-Match" in str(body))
+        done = setting.ssmd("publish", FEED, DATE, "--local")
+    assert done.returncode == 2
+    assert "does not honour If-None-Match: *" in done.stderr
+    assert "use a store that does" in done.stderr
+    assert [path for path, _ in direct.store.list("archive")] == []
+
+
+class Dying(storage.Folder):
+    """A store that takes so many writes, and then is away; it knows how many came at once."""
+
+    def __init__(self, root: Path, writes: int) -> None:
+        super().__init__(root)
+        self.writes = writes
+        self.at_once = self.most_at_once = 0
+        self._count = threading.Lock()
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[None]:
+        with self._count:
+            self.writes -= 1
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            if self.writes < 0:
+                raise Transient("away")
+            time.sleep(0.001)
+            yield
+        finally:
+            with self._count:
+                self.at_once -= 1
+
+    def create(self, path: str, source: Path | bytes, sha256: str) -> bool:
+        with self._write():
+            return super().create(path, source, sha256)
+
+    def replace(self, path: str, data: bytes, etag: str | None) -> None:
+        with self._write():
+            super().replace(path, data, etag)
+
+
+def test_whenever_it_ends_readers_see_the_whole_day_or_nothing(data: Path, tmp_path: Path) -> None:
+    """Ended after each number of writes; what is not read back then is read back the next time."""
+    wanted = config.Environment.model_validate(
+        {"name": "local", "feeds": [{"feed": FEED, "endpoint": "x"}], "storage": {"url": "x", "parallel": 3}}
+    )
+    with lake.connect(data) as here:
+        rows = first_day(here, "trades")
+    total = len(list((data / "archive" / FEED / DATE).glob("*.gz"))) + len(list((data / "lake").rglob("*.parquet"))) + 3
+    seen = set()
+    for writes in [*range(0, total - 4, 8), *range(total - 4, total + 1)]:
+        root = tmp_path / str(writes)
+        store = Dying(root, writes)
+        publisher = Storage(config.Places(data), wanted, open_store=lambda *_, store=store: store)
+        with contextlib.suppress(Transient):
+            ActivityEnvironment().run(publisher.store_day, DAY, 1)
+        store.writes = total
+        with lake.connect(mirror.Mirror(store, tmp_path / f"cache-{writes}")) as there:
+            found = there.sql("select count(*) from coverage").fetchall() != [(0,)]
+        seen.add(found)
+        assert found == (writes == total)
+        assert store.most_at_once <= 3
+        assert ActivityEnvironment().run(publisher.store_day, DAY, 1).objects == total - 3
+        with lake.connect(root) as whole:  # a plain copy of the store is a data folder
+            assert first_day(whole, "trades") == rows
+    assert seen == {True, False}

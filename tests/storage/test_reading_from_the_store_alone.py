@@ -3,8 +3,7 @@
 import contextlib
 import json
 import os
-import subprocess
-import sys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,15 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from activities.processes import Processes
-from ssmd import config, lake, mirror, published, storage
+from ssmd import config, lake, mirror, published, storage, versions
 from ssmd.errors import Permanent
 from ssmd.published import Object
-from tests.lake.archives import DATE, FEED
+from tests.lake.archives import DATE, FEED, GOLD
 from tests.lake.captures import captured
-from tests.storage.stores import Setting, damage, first_day, without_aws
-from tests.workflows.workers import ROOT
+from tests.storage.stores import DAY_VIEWS, Machine, Setting, damage, first_day
 
-VIEWS = [view for view in lake.VIEWS if view != "coverage"]
+
+def listed(data: Path, change: str = "listed") -> None:
+    """A sync of instruments that found one, or a change of it."""
+    before = versions.load(data / "lake", versions.INSTRUMENTS, FEED)
+    now_ns = 1_786_400_000_000_000_000 + before.revision
+    row = {"symbol": GOLD, "valid_from": now_ns, "change": change, "status": change, "raw": "{}", "digest": change}
+    versions.publish(data / "lake", versions.INSTRUMENTS, before, [row], now_ns, whole=True, full=True)
 
 
 @pytest.fixture(scope="module")
@@ -30,29 +34,11 @@ def setting(tmp_path_factory: pytest.TempPathFactory, s3_server: object) -> Sett
     folder = tmp_path_factory.mktemp("published")
     with Processes(2) as processes:
         data = captured(folder / "data", processes)
+    listed(data)
     made = Setting(data, folder / "config", s3_server, f"s3://ssmd-test/{folder.name}")
     done = made.ssmd("publish", FEED, DATE, "--local")
     assert done.returncode == 0, done.stderr
     return made
-
-
-class Machine:
-    """Nothing but the program, and what the AWS tools need to find the store."""
-
-    def __init__(self, home: Path, server: object, url: str) -> None:
-        self.url = url
-        self.home = home
-        (home / "config" / "environments").mkdir(parents=True)
-        aws = server.environment()  # type: ignore[attr-defined]
-        self.variables = without_aws(aws | {"HOME": str(home), "SSMD_CONFIG": str(home / "config")})
-        self.variables.pop("XDG_CACHE_HOME", None)
-
-    def ssmd(self, *arguments: str, data: str = "") -> "subprocess.CompletedProcess[str]":
-        code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from ssmd.cli import main; main()"
-        command = [sys.executable, "-c", code, str(ROOT), *arguments, "--data", data or self.url]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=False, cwd=self.home, env=self.variables
-        )
 
 
 @pytest.fixture
@@ -69,11 +55,12 @@ def connected(place: str | Path | config.Places) -> Iterator[duckdb.DuckDBPyConn
 def test_every_view_says_the_same(setting: Setting, tmp_path: Path) -> None:
     away = mirror.Mirror(setting.store, tmp_path)
     with connected(setting.data) as here, connected(away) as there:
-        for view in VIEWS:
+        for view in DAY_VIEWS:
             rows = first_day(here, view)
             assert first_day(there, view) == rows
             assert rows or view in {"status", "gaps"}
-        assert first_day(there, "coverage") == first_day(here, "coverage")
+        instruments = "select symbol, status, valid_from, valid_to from instrument_versions"
+        assert there.sql(instruments).fetchall() == here.sql(instruments).fetchall() != []
 
 
 def test_the_commands_say_the_same(setting: Setting, machine: Machine) -> None:
@@ -212,4 +199,17 @@ def test_a_damaged_cache_is_made_anew(setting: Setting, tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-9])
     assert first_day(lake.connect(mirror.Mirror(setting.store, tmp_path)), "trades")
     assert json.loads((tmp_path / "tags.json").read_bytes())
-    assert os.listdir(tmp_path / "published" / FEED) == [f"{DATE}.json"]
+    assert sorted(os.listdir(tmp_path / "published" / FEED)) == [f"{DATE}.json", "instruments.json"]
+
+
+def test_instruments_are_as_of_the_last_publish(own: Setting, tmp_path: Path, s3_server: object) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(own.data, data)
+    url = f"s3://ssmd-test/{tmp_path.name}"
+    again = Setting(data, tmp_path / "again", s3_server, url)
+    count = "select count(*), count(*) filter (valid_to is null) from instrument_versions"
+    assert lake.connect(mirror.Mirror(own.store, tmp_path / "cache")).sql(count).fetchall() == [(1, 1)]
+    listed(data, "changed")
+    done = again.ssmd("publish", FEED, DATE, "--local", "--json")
+    assert json.loads(done.stdout)["new"] == 0, "the day itself is there already"
+    assert lake.connect(mirror.Mirror(own.store, tmp_path / "cache")).sql(count).fetchall() == [(2, 1)]

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import duckdb
 import msgspec
 import pytest
 from temporalio.client import Client
@@ -24,7 +25,7 @@ from ssmd.config import Places
 from ssmd.up import servers
 from tests.lake.archives import DATE, FEED
 from tests.lake.captures import NEXT, captured
-from tests.storage.stores import Setting, damage, first_day, write_environment
+from tests.storage.stores import DAY_VIEWS, Setting, damage, first_day, write_environment
 from tests.workflows.workers import ROOT, is_ready, running_worker, write_addresses
 from workflows.runner import WORKFLOWS, runner
 
@@ -75,7 +76,7 @@ def manifests() -> set[str]:
 
 def test_what_is_published_and_whole_goes_and_is_still_read(setting: Setting) -> None:
     with lake.connect(setting.data) as before:
-        rows = {view: first_day(before, view) for view in lake.VIEWS}
+        rows = {view: first_day(before, view) for view in DAY_VIEWS}
     named = setting.named()
 
     dry = retain(setting, dry_run=True)
@@ -92,9 +93,13 @@ def test_what_is_published_and_whole_goes_and_is_still_read(setting: Setting) ->
     os.environ["SSMD_CONFIG"] = setting.variables["SSMD_CONFIG"]
     try:
         with lake.connect(setting.data) as after:
-            assert {view: first_day(after, view) for view in lake.VIEWS} == rows
+            assert {view: first_day(after, view) for view in DAY_VIEWS} == rows
     finally:
         del os.environ["SSMD_CONFIG"]
+
+    verified = setting.ssmd("verify", FEED, DATE, "--local")
+    assert verified.returncode == 0, verified.stdout
+    assert "4 hours of tables made again" in verified.stdout
 
 
 def test_a_damaged_object_keeps_its_day_here(setting: Setting) -> None:
@@ -188,6 +193,46 @@ def test_without_a_storage_nothing_goes(setting: Setting, tmp_path: Path, s3_ser
     assert here(setting) == setting.named().keys()
 
 
+def test_what_went_comes_back(setting: Setting) -> None:
+    """And before it does, whoever needs a segment here is told how."""
+    before = setting.named()
+    retain(setting)
+    done = setting.ssmd("rollup", FEED, DATE, "--local")
+    assert done.returncode == 2
+    assert f"it has moved to object storage, `ssmd restore {FEED} {DATE}` brings it back" in done.stderr
+
+    damaged = next(path for path in before if path.endswith(".parquet"))
+    content = setting.store.read(damaged)
+    damage(setting.store, damaged)
+    done = setting.ssmd("restore", FEED, DATE, "--local")
+    assert done.returncode == 2
+    assert f"{damaged} is damaged: it is not brought back" in done.stderr
+    assert not (setting.data / damaged).exists()
+
+    setting.store.remove(damaged)
+    setting.store.replace(damaged, content, None)
+    done = setting.ssmd("restore", FEED, DATE, "--local")
+    assert done.returncode == 0, done.stderr
+    assert setting.named() == before
+    assert not list(setting.data.rglob("moved.json"))
+
+
+def test_a_folder_is_a_store_too(published_day: Setting, tmp_path: Path, s3_server: object) -> None:
+    shutil.copytree(published_day.data, tmp_path / "data")
+    own = published_day.copied(
+        tmp_path / "data", tmp_path / "config", s3_server, str(tmp_path / "store"), retention=KEEP
+    )
+    with lake.connect(own.data) as before:
+        rows = {view: first_day(before, view) for view in DAY_VIEWS}
+    assert retain(own).days == 2
+    with lake.connect(own.data) as after:
+        assert {view: first_day(after, view) for view in DAY_VIEWS} == rows
+    table = next(path for path in own.named() if "/trades_" in path)
+    damage(own.store, table)
+    with lake.connect(own.data) as damaged, pytest.raises(duckdb.Error, match="is damaged"):
+        damaged.sql("select count(price) from trades").fetchall()
+
+
 async def test_started_by_hand(setting: Setting, temporal_server: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSMD_CONFIG", setting.variables["SSMD_CONFIG"])
     write_addresses(setting.data, temporal_server.address)  # type: ignore[attr-defined]
@@ -204,10 +249,17 @@ async def test_started_by_hand(setting: Setting, temporal_server: object, monkey
         client = await Client.connect(temporal_server.address)  # type: ignore[attr-defined]
         handle = client.get_workflow_handle(given.retention_id, result_type=jobs.Retained)
         told = await asyncio.wait_for(handle.result(), 60)
+        day = jobs.Restoration(FEED, DATE)
+        restoring = await client.start_workflow("RestoreDay", day, id=day.restore_id, task_queue=jobs.TASK_QUEUE)
+        await asyncio.wait_for(restoring.result(), 60)
+        back = await restoring.fetch_history()
     assert told.days == 2
+    assert here(setting) == setting.named().keys()
     history = await handle.fetch_history()
     await Replayer(workflows=WORKFLOWS, workflow_runner=runner()).replay_workflow(history)
     if os.environ.get("SSMD_RECORD"):  # to keep the history of a changed workflow: see tests/replay
         kept = re.sub(r'"identity": *"[^"]*"', '"identity": "worker"', history.to_json())  # no machine's name
         kept = re.sub(r"/tmp/[^ \"\\]*/data", "data", kept)  # nor its folders
         (HISTORIES / "apply_retention.json").write_text(json.dumps(json.loads(kept), indent=1) + "\n")
+        kept = re.sub(r'"identity": *"[^"]*"', '"identity": "worker"', back.to_json())
+        (HISTORIES / "restore_day.json").write_text(json.dumps(json.loads(kept), indent=1) + "\n")

@@ -197,6 +197,7 @@ def test_pause_survives_apply_unless_the_yaml_has_a_word(harbour: Harbour, capsy
         ("  rollup: {feeds: [nosuch]}\n", "yaml:7: schedules.rollup.feeds: there is no feed 'nosuch'"),
         ("  rollup: {input: {feet: 2}}\n", "yaml:7: schedules.rollup.input: is no input for RollupDay"),
         ("  rollup: {input: {seal: soon}}\n", "yaml:7: schedules.rollup.input: is no input for RollupDay"),
+        ("  rollup: {input: {date: yesterdy}}\n", "yaml:7: schedules.rollup.input: is no input for RollupDay"),
         ("  rollup: {overlap: sometimes}\n", "yaml:7: schedules.rollup.overlap: "),
         ("  rollup:\n    jiter_seconds: 1\n", "yaml:8: schedules.rollup.jiter_seconds: "),
     ],
@@ -210,10 +211,22 @@ def test_a_wrong_entry_is_named_with_its_line(
 
 
 def test_every_default_whose_job_is_there_fits_that_job(harbour: Harbour) -> None:
-    harbour.write("  {}\nstorage: {url: 's3://bucket/harbour'}\n")
+    harbour.write("  {}\n")
     there = inputs()
-    made = {p.id.split("/")[1] for p in schedules.planned(config.load_environment(ENV), there)}
-    assert made == {name for name, default in schedules.DEFAULTS.items() if default["workflow"] in there}
+    environment = config.load_environment(ENV)
+    known = {name for name, default in schedules.DEFAULTS.items() if default["workflow"] in there}
+    made = {p.id.split("/")[1] for p in schedules.planned(environment, there)}
+    assert made == known - schedules.STORING, "without a storage there is nothing to publish"
+    storing = environment.model_copy(update={"storage": config.Storage(url="s3://bucket")})
+    assert {p.id.split("/")[1] for p in schedules.planned(storing, there)} == known
+
+
+def test_the_documented_defaults_are_these() -> None:
+    rows = [
+        line.split("|") for line in (ROOT / "docs" / "schedules.md").read_text().splitlines() if line.startswith("| `")
+    ]
+    told = {row[1].strip(" `"): (row[2].strip().split(",")[0], row[4].strip()) for row in rows}
+    assert told == {name: (d["workflow"], d.get("overlap", "skip")) for name, d in schedules.DEFAULTS.items()}
 
 
 def test_a_run_gets_the_date_it_was_due_for_also_when_it_is_made_up_for(

@@ -19,13 +19,14 @@ from typing import Any
 import msgspec
 import pytest
 from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.worker import Replayer
 
-from ssmd import config, jobs
+from ssmd import archive, config, jobs
 from ssmd.cli import run
 from ssmd.up import servers
 from tests.lake.archives import DATE, FEED, a_day
-from tests.workflows.workers import ROOT, is_ready, running_worker
+from tests.workflows.workers import ROOT, is_ready, running_worker, write_addresses
 from workflows.runner import WORKFLOWS, runner
 
 HISTORIES = ROOT / "tests" / "replay" / "histories"
@@ -119,6 +120,15 @@ def by_hand(address: str, *arguments: str) -> "subprocess.CompletedProcess[str]"
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+async def replayed(client: Client, id_: str, name: str, run_id: str | None = None) -> None:
+    """What a run did replays; it is kept where histories are recorded anew (see tests/replay)."""
+    history = await client.get_workflow_handle(id_, run_id=run_id).fetch_history()
+    await Replayer(workflows=WORKFLOWS, workflow_runner=runner()).replay_workflow(history)
+    if os.environ.get("SSMD_RECORD"):
+        text = re.sub(r'"identity": *"[^"]*"', '"identity": "worker"', history.to_json())  # no machine's name
+        (HISTORIES / f"{name}.json").write_text(json.dumps(json.loads(text), indent=1) + "\n")
+
+
 def today(days: int = 0) -> str:
     return (datetime.now(UTC).date() + timedelta(days=days)).isoformat()
 
@@ -177,11 +187,7 @@ def test_a_day_is_lived_from_start_to_tables(
         assert await handle.result() == complete
         seen = await handle.describe()
         assert (seen.search_attributes["TradingDate"], await seen.static_summary()) == ([today()], f"{ENV} {today()}")
-        history = await handle.fetch_history()
-        await Replayer(workflows=WORKFLOWS, workflow_runner=runner()).replay_workflow(history)
-        if os.environ.get("SSMD_RECORD"):
-            text = re.sub(r'"identity": *"[^"]*"', '"identity": "worker"', history.to_json())
-            (HISTORIES / "trading_day.json").write_text(json.dumps(json.loads(text), indent=1) + "\n")
+        await replayed(client, handle.id, "trading_day")
 
     at(temporal_server.address, kept)
     code, told = ssmd(capsys, data, "history", "today")
@@ -211,6 +217,7 @@ def test_by_hand_with_plain_json(data: Path, temporal_server: Any, capsys: pytes
         )
         assert json.loads(started.stdout)["result"]["opened"] == f"day/{ENV}/{date}", started.stderr
     assert until(capsys, data, date, "pending").waits_for == []
+    at(address, lambda client: replayed(client, "one", "trading_day_opened"))
 
     this = ["--workflow-id", f"day/{ENV}/{date}"]
     asked = by_hand(address, "query", *this, "--type", "status", "-o", "json")
@@ -264,6 +271,23 @@ def test_a_past_day_waits_for_nothing_that_is_done_and_refuses_what_makes_no_sen
     assert [following, "complete"] in rows
 
 
+def test_damage_is_told_and_the_day_goes_on(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    date = "2026-08-01"
+    a_day(date).write(data / "archive")
+    path = archive.manifest_path(data / "archive", FEED, date)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"trade", b"trude"))
+    assert ssmd(capsys, data, "start", date)[0] == 0
+    [trouble] = until(capsys, data, date, "ending").waits_for
+    assert f"{path} is damaged" in trouble
+    assert trouble in ssmd(capsys, data, "show", date)[1]
+    path.write_bytes(whole)
+    end = time.monotonic() + 30
+    while until(capsys, data, date, "ending").waits_for != [f"the rollup of {FEED}"]:
+        assert time.monotonic() < end
+    assert ssmd(capsys, data, "force", "complete", date, "--reason", "enough")[0] == 0
+
+
 def test_another_environments_day_fails_with_one_sentence(data: Path, temporal_server: Any) -> None:
     given = json.dumps({"environment": "elsewhere", "date": DATE})
     started = by_hand(
@@ -289,6 +313,35 @@ def test_without_a_server_it_says_what_is_on_disk(data: Path, capfd: pytest.Capt
     assert f"{ENV} {DATE} is ending, waits for the rollup of {FEED}" in told.splitlines()
 
 
+@pytest.mark.parametrize("command", ["status", "end"])
+def test_without_a_worker_it_is_one_sentence(
+    tmp_path: Path,
+    temporal_server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.delenv("SSMD_CONFIG", raising=False)
+    monkeypatch.setattr("ssmd.cli.day.ANSWER_SECONDS", 1.0)
+    write_addresses(tmp_path, temporal_server.address)
+
+    join = WorkflowIDConflictPolicy.USE_EXISTING
+
+    async def start(client: Client) -> None:
+        day = jobs.TradingDay("local", today())
+        await client.start_workflow("TradingDay", day, id=day.day_id, task_queue="nobody", id_conflict_policy=join)
+
+    async def end(client: Client) -> None:
+        await client.get_workflow_handle(f"day/local/{today()}").terminate()
+
+    at(temporal_server.address, start)
+    try:
+        code, told = ssmd(capsys, tmp_path, command)
+    finally:
+        at(temporal_server.address, end)
+    assert (code, told) == (2, f"error: no answer for day/local/{today()}: is there a worker? `ssmd up` starts one\n")
+
+
 def test_a_long_day_continues_as_new_and_forgets_nothing(
     tmp_path: Path,
     services: Services,
@@ -309,17 +362,23 @@ def test_a_long_day_continues_as_new_and_forgets_nothing(
             assert ssmd(capsys, data, "start")[0] == 0
             since = until(capsys, data, "today", "starting").turns
 
-            async def runs(client: Client) -> list[str]:
+            async def runs(client: Client) -> list[tuple[str, str]]:
+                """Status and run id, the latest first."""
                 ours = f"WorkflowId = 'day/{ENV}/{today()}'"
-                return [run.status.name async for run in client.list_workflows(ours)]  # type: ignore[union-attr]
+                found = [run async for run in client.list_workflows(ours)]
+                return [(run.status.name, run.run_id) for run in found if run.status is not None]
 
             end = time.monotonic() + 60
-            while at(address, runs).count("CONTINUED_AS_NEW") < 1:
+            while len(at(address, runs)) < 2:
                 assert time.monotonic() < end
                 time.sleep(0.2)
             services.all_is_well()
             assert until(capsys, data, "today", "active").turns[:-1] == since
-            assert at(address, runs).count("RUNNING") == 1
+            [latest, *before] = at(address, runs)
+            assert (latest[0], {status for status, _ in before}) == ("RUNNING", {"CONTINUED_AS_NEW"})
+            assert ssmd(capsys, data, "force", "complete", "--reason", "enough")[0] == 0
+            at(address, lambda client: replayed(client, f"day/{ENV}/{today()}", "trading_day_continues", before[-1][1]))
+            at(address, lambda client: replayed(client, f"day/{ENV}/{today()}", "trading_day_continued", latest[1]))
     finally:
         server.kill()
         server.wait()

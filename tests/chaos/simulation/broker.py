@@ -585,13 +585,14 @@ class Client:
         if self in self.server.clients:
             self.server.clients.remove(self)
 
-    def jetstream(self) -> "JetStream":
-        return JetStream(self)
+    def jetstream(self, timeout: float = JS_API_SECONDS) -> "JetStream":
+        return JetStream(self, timeout)
 
 
 class JetStream:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, timeout: float) -> None:
         self._client = client
+        self._timeout = timeout
 
     async def _ask(self, call: Callable[..., Any], *args: Any) -> Any:
         client, scheduler = self._client, self._client.server.scheduler
@@ -623,7 +624,7 @@ class JetStream:
         client._out_at = at
         scheduler.at(at, at_server)
         try:
-            async with asyncio.timeout(JS_API_SECONDS):
+            async with asyncio.timeout(self._timeout):
                 return await future
         except TimeoutError:
             raise errors.TimeoutError from None

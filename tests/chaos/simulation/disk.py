@@ -302,6 +302,9 @@ class System:
     def getpid(self) -> int:
         return 1
 
+    def urandom(self, size: int) -> bytes:
+        return bytes(size)  # a world is the same each time; nobody else writes to its disk
+
     def fspath(self, path: object) -> str:
         return str(path)
 

@@ -107,6 +107,6 @@ def test_a_book_has_the_venues_checksum_and_depth() -> None:
 
 def test_levels_are_cut_after_each_frame_and_not_within_it() -> None:
     """A frame that sets the eleventh level before it deletes the first leaves ten, as at the venue."""
-    side = list(range(0, 100, 10))
-    assert lake.cut([*side, 95, 0], [1] * 10 + [2] * 2, [True] * 11 + [False], 10) == [*side[1:], 95]
-    assert lake.cut([*side, 5, 0], [1] * 10 + [2, 3], [True] * 11 + [False], 10) == [5, *side[1:-1]]
+    side = list(range(10, 110, 10))
+    assert lake.cut([*side, 105, -10], [1] * 10 + [2] * 2, 10) == [*side[1:], 105]
+    assert lake.cut([*side, 5, -10], [1] * 10 + [2, 3], 10) == [5, *side[1:-1]]

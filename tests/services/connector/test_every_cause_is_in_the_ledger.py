@@ -1,13 +1,16 @@
 """Whatever makes data go missing becomes a row with its extent: silence, a full journal, frames lost on the way."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
 
 from services.archiver import archiver as archiver_module
+from services.connector import carrier as carrier_module
 from services.connector import connector as connector_module
 from services.connector import rhythm
 from ssmd import config, journal
@@ -221,7 +224,8 @@ async def test_what_cannot_be_parsed_is_a_row_too(rig: Rig) -> None:
     assert (row["cause"], "5 frames in quarantine" in str(row["evidence"])) == ("parse", True)
 
 
-async def test_a_planned_closure_is_maintenance_and_no_failure(rig: Rig) -> None:
+@pytest.mark.parametrize("told_by", ["the venue", "the feed's calendar"])
+async def test_a_planned_closure_is_maintenance_and_no_failure(told_by: str, rig: Rig) -> None:
     async def script(connection: ServerConnection) -> None:
         await connection.send('{"type":"trade","symbol":"S"}')
         if len(rig.sent) == 1:
@@ -231,8 +235,12 @@ async def test_a_planned_closure_is_maintenance_and_no_failure(rig: Rig) -> None
     await rig.start("archiver")
     await rig.start("connector")
     connector = rig.parts["connector"]
-    connector._instruments.schedule = b"{}"  # type: ignore[attr-defined]
-    connector._venue.planned = "maintenance from 3 to 5"  # type: ignore[attr-defined]
+    if told_by == "the venue":
+        connector._instruments.schedule = b"{}"  # type: ignore[attr-defined]
+        connector._venue.planned = "maintenance from 3 to 5"  # type: ignore[attr-defined]
+    else:
+        always = config.Closure(start="00:00", end="00:00", reason="maintenance from 3 to 5")
+        connector._instruments._calendar = config.Calendar(closures=[always])  # type: ignore[attr-defined]
     await until(lambda: len(rig.sent) == 2 and len(rig.sent[1]) == 1)
     await rig.stop("connector")
     await rig.stop("archiver")
@@ -288,3 +296,31 @@ async def test_one_channel_that_falls_silent_among_others_is_stale(rig: Rig, mon
     await rig.stop("archiver")
     assert causes(rig) == [("stale", False), ("stale", True)]
     assert str(rig.rows("cause")[0]["evidence"]).startswith("trade: no frame for ")
+
+
+async def test_a_channel_that_stays_silent_gets_another_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes over while the other channels go on: for these nothing is missing."""
+    monkeypatch.setattr(rhythm, "KNOWN_LOOKS", 8)
+    monkeypatch.setattr(carrier_module, "STALE_SECONDS", 3.0)
+    monkeypatch.setattr(carrier_module, "SETTLED_SECONDS", 0.5)
+
+    async def script(connection: ServerConnection) -> None:
+        first = len(rig.sent) == 1
+        if first:
+            await chatter(connection, 3.5)
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await connection.send('{"type":"ticker","symbol":"S"}')
+                if not first:
+                    await connection.send('{"type":"trade","symbol":"S"}')
+                await asyncio.sleep(0.05)
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    await until(lambda: len(rig.sent) == 2 and len(rig.sent[1]) > 100, 20)
+    await until(lambda: rig.status("connector")["gaps_open"] == 0)
+    assert rig.status("connector")["reconnects"] == 0
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    assert causes(rig) == [("stale", False), ("stale", True)]

@@ -39,6 +39,28 @@ def test_a_next_run_begins_where_the_last_one_left_them(one: set[str], other: se
     assert follower.follow(other) == spread.follow(other) and follower.places == spread.places
 
 
+@given(SYMBOLS, SYMBOLS, st.integers(1, 5))
+def test_what_belongs_together_is_kept_within_the_limits(one: set[str], other: set[str], symbols_max: int) -> None:
+    together = {f"S{n}": f"M{n % 7}" for n in range(40)}
+    spread = Spread(symbols_max, 100)
+    for wanted in (one, other):
+        spread.follow(wanted, together)
+        assert {s for symbols in spread.places.values() for s in symbols} == wanted and not spread.left
+        assert max(map(len, spread.places.values())) <= symbols_max
+
+
+def test_two_halves_of_a_market_share_a_connection() -> None:
+    together = {f"{side}{n}": f"M{n}" for n in range(50) for side in "YN"}
+    spread = Spread(10, 100)
+    spread.follow(together, together)
+    assert all(any({f"Y{n}", f"N{n}"} <= symbols for symbols in spread.places.values()) for n in range(50))
+    assert len(spread.places) == 10
+    spread = Spread(10, 100)
+    spread.follow([f"Y{n}" for n in range(8)], together)
+    spread.follow([f"{side}{n}" for n in range(8) for side in "YN"][:9], together)
+    assert all(any({f"Y{n}", f"N{n}"} <= symbols for symbols in spread.places.values()) for n in range(4))
+
+
 def test_a_lower_limit_moves_what_is_too_much() -> None:
     spread = Spread(2, 10, {0: ["A", "B", "C"], 1: ["D"]})
     spread.follow(["A", "B", "C", "D"])

@@ -25,7 +25,7 @@ from ssmd.errors import Permanent, Transient
 from ssmd.up import servers
 from tests.certificates import Authority
 from tests.lake.archives import DATE, FEED, a_day
-from tests.workflows.workers import ROOT, is_ready, running_worker
+from tests.workflows.workers import ROOT, is_ready, running_worker, write_addresses
 from workflows.steps import PATIENCE
 
 ENV = "pier"
@@ -133,12 +133,21 @@ def test_worker_and_commands_reach_it_by_tls_with_namespace_and_key_by_reference
 async def test_without_the_certificate_nobody_answers(front: TlsFront, authority: Authority) -> None:
     told = settings(front, authority)
     assert told.tls is not None
-    for tls in (None, told.tls.model_copy(update={"certificate": None, "key": None}), config.Tls()):
-        with pytest.raises(Transient, match=f"no Temporal answers at {told.address}"):
+    for tls, why in [
+        (None, r"\(.*\)"),
+        (told.tls.model_copy(update={"certificate": None, "key": None}), r"\(.*\)"),
+        (config.Tls(), r"\(its certificate is not trusted: UnknownIssuer\)"),
+    ]:
+        with pytest.raises(Transient, match=f"no Temporal answers at {told.address} {why}: start it with `ssmd up`"):
             await asyncio.wait_for(temporal.connect(told.model_copy(update={"tls": tls})), 20)
     missing = told.tls.model_copy(update={"ca": "file:/nowhere/ca.pem"})
     with pytest.raises(Permanent, match=r"cannot read /nowhere/ca\.pem"):
         await temporal.connect(told.model_copy(update={"tls": missing}))
+
+
+async def test_who_does_not_answer_is_told_in_words(free_port: Callable[[], int]) -> None:
+    with pytest.raises(Transient, match=r"\(Connection refused\): start it with `ssmd up`"):
+        await temporal.connect(config.Temporal(address=f"127.0.0.1:{free_port()}"))
 
 
 @pytest.mark.parametrize(
@@ -158,6 +167,25 @@ def test_what_up_starts_has_no_tls() -> None:
     feeds = [config.EnvironmentFeed(feed=FEED, endpoint="simulator")]
     with pytest.raises(ValueError, match="has no TLS and no API keys"):
         config.Environment(name="x", temporal=config.Temporal(tls=config.Tls()), feeds=feeds)
+
+
+# ----------------------------------------------------------------------------------------------- search attributes
+
+
+def test_a_worker_adds_the_search_attributes_that_are_missing(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    port = free_port()
+    command = servers.temporal_command(servers.find_binary("temporal"), tmp_path / "temporal", port, free_port())
+    first = command.index("--search-attribute")
+    there_is = ["--search-attribute", "Feed=Keyword"]
+    server = subprocess.Popen([*command[:first], *there_is], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        write_addresses(tmp_path, f"127.0.0.1:{port}")
+        with running_worker(tmp_path, free_port()) as worker:
+            worker.until("/ready", is_ready, 40)
+        asyncio.run(servers.temporal_ready(f"127.0.0.1:{port}"))
+    finally:
+        server.kill()
+        server.wait()
 
 
 # ------------------------------------------------------------------------------------------------------- versions

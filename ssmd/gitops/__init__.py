@@ -1,0 +1,1 @@
+"""Configuration as files under git: read with positions, checked whole, edited with their comments kept."""
