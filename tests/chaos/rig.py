@@ -151,7 +151,7 @@ class Platform:
                 version["silence_seconds"] = silence_seconds
         (config / f"feeds/{self.feed}.yaml").write_text(yaml.safe_dump(feed))
         endpoint = feed["versions"][-1]["endpoints"]["production"]
-        self._paths = {name: urlsplit(url).path for name, url in endpoint.items()}
+        self._paths = {name: urlsplit(endpoint[name]).path for name in ("ws", "rest")}
         plan: dict[str, Any] = {"feed": self.feed, "endpoint": "simulator", "channels": channels}
         archiving = {"commit_seconds": commit_seconds, "rotate_seconds": 20}
         environment = {"name": "chaos", "feeds": [plan], "archiving": archiving}
