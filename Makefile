@@ -2,9 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
-# Tests that start no platform and wait for no clock: two at a time.
-SIDE_BY_SIDE := $(addprefix tests/,activities cli exchanges gitops lake replay ssmd)
-BIN := $(VENV)/bin
+# Tests that hold the platform to so many seconds: one at a time.
+TIMED := $(addprefix tests/,chaos services/connector)
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -35,8 +34,8 @@ check: install ## style, types, import rules
 .PHONY: test
 test: check ## check, then every test against the real servers
 	status=0; \
-	$(BIN)/pytest -n 2 --dist loadfile $(SIDE_BY_SIDE) || status=1; \
-	$(BIN)/pytest $(addprefix --ignore=,$(SIDE_BY_SIDE)) || status=1; \
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder $(addprefix --ignore=,$(TIMED)) || status=1; \
+	$(BIN)/pytest $(TIMED) || status=1; \
 	exit $$status
 
 .PHONY: chaos

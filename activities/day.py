@@ -22,13 +22,16 @@ class Days:
 
     @activity.defn(no_thread_cancel_exception=True)
     def look(self, day: jobs.TradingDay) -> list[jobs.FeedSeen]:
-        """Every feed of the environment. Raises Permanent if this worker serves another one, or for no date."""
+        """Every feed of the environment, and those that run beside them.
+
+        Raises Permanent if this worker serves another environment, or for no date.
+        """
         if day.environment != self._addresses.environment:
             raise Permanent(
                 f"this worker serves the environment {self._addresses.environment}, not {day.environment!r}: "
                 "start the day there"
             )
-        feeds = [plan.feed for plan in config.load_environment(day.environment).feeds]
+        feeds = [plan.feed for plan in config.environment_of(self._addresses).feeds]
         with httpx.Client(trust_env=False, timeout=ASK_SECONDS) as client:
             return [self._look(client, feed, day.date) for feed in feeds]
 

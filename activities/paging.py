@@ -26,6 +26,10 @@ class Page(msgspec.Struct, frozen=True):
     records: Records
 
 
+class Stopping(Transient):
+    """Not the venue is busy, this worker ends."""
+
+
 class Pages:
     """The pages of one try, and those that earlier tries of the same job have read.
 
@@ -43,13 +47,13 @@ class Pages:
         self._file = durable.Appender(path, self.cursor.bytes)
 
     def beat(self) -> None:
-        """Tell how far it is; raises CancelledError once the job is."""
+        """Tell how far it is; raises CancelledError once the job is, Stopping once its worker is told to end."""
         before = self._after.cursor if self._after is not None else self.cursor
         activity.heartbeat(jobs.Progress(self._doing, self.cursor.pages), before)
         if activity.is_cancelled():
             raise CancelledError(f"{self._doing}: cancelled after {self.cursor.pages} pages")
         if activity.is_worker_shutdown():
-            raise Transient(f"{self._doing}: this worker stops; the next one goes on after {self.cursor.pages} pages")
+            raise Stopping(f"{self._doing}: this worker stops; the next one goes on after {self.cursor.pages} pages")
 
     def read(self, rest: Rest, chains: Sequence[Request], read: Read) -> None:
         """Read all pages of all chains. A page that cannot be read ends its chain, and no other."""
@@ -59,6 +63,8 @@ class Pages:
                 request = replace(request, query=self.cursor.query)
             try:
                 records, following = rest.ask(request, _reader(request, read))
+            except Stopping:
+                raise
             except (Transient, Permanent) as e:
                 self._problem = e
                 one = jobs.Unread(request.target[:ERROR_CHARACTERS_MAX], str(e)[:ERROR_CHARACTERS_MAX])

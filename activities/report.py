@@ -4,7 +4,7 @@ import contextlib
 import smtplib
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -30,10 +30,14 @@ _BUSY = {408, 425, 429}
 class Reports:
     """A data folder, the environment that it belongs to, and the processes that measure."""
 
-    def __init__(self, places: config.Places, environment: str, processes: Processes) -> None:
+    def __init__(
+        self, places: config.Places, environment: str, processes: Processes, feeds: Sequence[str] = ()
+    ) -> None:
+        """`feeds`: those that run, if they are not just those that the environment lists."""
         self._places = places
         self._environment = environment
         self._processes = processes
+        self._feeds = feeds
 
     @activity.defn(no_thread_cancel_exception=True)
     def reporting(self, report: jobs.Report) -> jobs.Reporting:
@@ -41,7 +45,8 @@ class Reports:
         environment = config.load_environment(self._environment)
         check_day(jobs.Day(environment.feeds[0].feed, report.date))
         targets = [name for name in TARGETS if report.deliver and getattr(environment.reports, name) is not None]
-        return jobs.Reporting(environment.name, [plan.feed for plan in environment.feeds], targets)
+        feeds = list(self._feeds) or [plan.feed for plan in environment.feeds]
+        return jobs.Reporting(environment.name, feeds, targets)
 
     @in_a_process
     @activity.defn(no_thread_cancel_exception=True)

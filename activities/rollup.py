@@ -9,7 +9,7 @@ from temporalio import activity
 
 from activities.processes import Processes, in_a_process
 from activities.replay import MEMORY_BYTES, HourTask, replay_hour
-from ssmd import __version__, archive, config, coverage, jobs, tables
+from ssmd import __version__, archive, config, coverage, durable, jobs, tables
 from ssmd.clock import SECOND_NS
 from ssmd.errors import Permanent
 
@@ -80,6 +80,10 @@ class Rollup:
             precision=(precision.price, precision.size, precision.digits),
         )
         path = tables.save_day(self._places.lake, lake_day)
+        for table in tables.TABLES:
+            # A worker that was killed in the middle of an hour left its files aside.
+            folder = (self._places.lake / tables.file_path(table, day.feed, day.date, 0, "")).parent
+            durable.sweep(folder, self._places.lake / path)
         return jobs.RolledUp(
             feed=day.feed,
             date=day.date,

@@ -65,8 +65,8 @@ class Secmaster:
                     pages.check()
                     for page in pages:
                         found.add(page.records, page.ts)
-                    unread = pages.cursor.unread
-                    if not unread and not found.odd and (missing := found.missing()):
+                    unread, listed = pages.cursor.unread, found.read > 0  # no venue lists nothing for long
+                    if not unread and listed and (missing := found.missing()):
                         named = Pages(folder / f"named-{job.feed}.jsonl", doing, now_ns, after=pages)
                         try:
                             named.read(asked, venue.listing.named(missing), read)
@@ -75,7 +75,7 @@ class Secmaster:
                             unread = named.cursor.unread
                         finally:
                             named.forget()
-                whole = not unread and not found.odd and found.read > 0
+                whole = listed and not unread and not found.odd
                 if whole:
                     self._delist(before, found, plan.symbols.series, now_ns())
                 after = versions.publish(

@@ -28,8 +28,8 @@ from ssmd import (
 )
 from ssmd.clock import date_of
 from ssmd.errors import Permanent
-from ssmd.published import Named, Object, Published, Versions
-from ssmd.storage import Store
+from ssmd.published import Named, Published, Versions
+from ssmd.storage import Object, Store
 
 LOOK_SECONDS = 1.0
 EXPIRED_MAX = 300  # of one run, which is daily: their names travel through Temporal

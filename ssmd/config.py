@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from ssmd import __version__, durable
 from ssmd.errors import Permanent
@@ -215,8 +215,8 @@ class EnvironmentFeed(_Model):
 class Nats(_Model):
     """The servers of NATS, any of which may be down, and on how many of them each stream is kept."""
 
-    servers: list[str] = Field(["nats://127.0.0.1:4222"], min_length=1)
-    replicas: Literal[1, 3, 5] = 1
+    servers: list[str] = Field(["nats://127.0.0.1:4222"], min_length=1)  # nats://HOST:PORT each
+    replicas: Literal[1, 3, 5] = 1  # of each stream; more than one wants a cluster of so many servers
 
     @field_validator("servers")
     @classmethod
@@ -230,6 +230,11 @@ class Nats(_Model):
     def url(self) -> str:
         """All of them, as the NATS tools take them: with commas in between."""
         return ",".join(self.servers)
+
+
+def _one_server(nats: object) -> object:
+    """An address alone, or several with commas in between, stands for a server without replicas."""
+    return {"servers": nats.split(",")} if isinstance(nats, str) else nats
 
 
 class Tls(_Model):
@@ -401,7 +406,7 @@ class Environment(_Model):
 
     name: Name  # of the file as well, and part of every subject
     servers: Literal["local", "remote"] = "local"  # local: `ssmd up` starts NATS and Temporal itself
-    nats: Nats = Nats()  # the transport
+    nats: Annotated[Nats, BeforeValidator(_one_server, json_schema_input_type=Nats | str)] = Nats()  # or one address
     temporal: Temporal = Temporal()
     journalling: Journalling = Journalling()
     archiving: Archiving = Archiving()
@@ -420,11 +425,6 @@ class Environment(_Model):
         if twice is not None:
             raise ValueError(f"feed {twice} is named twice: keep one of them")
         return self
-
-    @field_validator("nats", mode="before")
-    @classmethod
-    def _one_server(cls, nats: object) -> object:
-        return {"servers": nats.split(",")} if isinstance(nats, str) else nats
 
     @model_validator(mode="after")
     def _own_nats_is_one_server(self) -> "Environment":
@@ -646,3 +646,12 @@ def load_addresses(data: Path) -> Addresses | None:
         return None
     except msgspec.DecodeError as e:
         raise Permanent(f"{addresses_path(data)} is damaged: remove it and start `ssmd up` again") from e
+
+
+def environment_of(addresses: Addresses) -> Environment:
+    """The environment of a run, with the feeds that it runs beside those that are listed."""
+    environment = load_environment(addresses.environment)
+    running = [name.removeprefix("archiver-") for name in addresses.telemetry if name.startswith("archiver-")]
+    listed = {plan.feed for plan in environment.feeds}
+    more = [environment.feed(name) for name in running if name not in listed]
+    return environment.model_copy(update={"feeds": [*environment.feeds, *more]}) if more else environment

@@ -5,16 +5,18 @@ write or fsync is never retried (after a failed fsync the kernel may have droppe
 `DiskFailed`, and the process that owns the file ends and recovers from what is on disk.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from ssmd.errors import Permanent, Transient
+
+LEFT_SECONDS = 10.0  # what was not written to for so long has lost its writer
 
 
 class DiskFailed(Transient):
@@ -71,8 +73,7 @@ def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 def replace_by(path: Path, write: Callable[[BinaryIO], object], mode: int = 0o644) -> None:
     """As `replace`, for content that `write` produces into an open file."""
-    # Not the process id alone: in containers, and on other machines that share the folder, it is the same.
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    aside = _aside(path)
     try:
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(fd, "wb") as file:
@@ -89,9 +90,26 @@ def replace_by(path: Path, write: Callable[[BinaryIO], object], mode: int = 0o64
     sync_folder(path.parent)
 
 
+def _aside(path: Path) -> Path:
+    """Where a file is written first. Process ids are the same in containers, and on machines that share a folder."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+
+
+def sweep(folder: Path, just_written: Path) -> None:
+    """Remove what writers that died have left aside in `folder`; one that still writes did so a moment ago.
+
+    That moment is by the clock of the file system, which may be another machine's: that of a file `just_written`.
+    """
+    now = just_written.stat().st_mtime
+    for left in folder.glob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if now - left.stat().st_mtime > LEFT_SECONDS:
+                remove(left)
+
+
 def create_by(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """As `replace_by`, but raises FileExistsError, and changes nothing, if `path` exists by then."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    aside = _aside(path)
     try:
         replace_by(aside, write)
         os.link(aside, path)  # unlike a rename it never replaces

@@ -97,7 +97,7 @@ def connect(data: str | Path | config.Places = "data", *, verify: bool | None = 
     if type(places) is not config.Places:
         check, where = _from_store(connection, places, verify is True)
     else:
-        check, where = _with_moved(connection, places, check)
+        check, where = _with_moved(connection, places, check, verify is True)
     _make_view(connection, "raw", _RAW_COLUMNS, functools.partial(_raw, places.archive, check, where))
     days = list(tables.days(places.lake))
     for table in tables.TABLES:
@@ -165,6 +165,7 @@ def _here(path: Path) -> str:
 def _from_store(connection: duckdb.DuckDBPyConnection, places: config.Places, verify: bool) -> tuple[Check, Where]:
     """How files of an object store are checked and found."""
     from ssmd.mirror import Files, Mirror  # noqa: PLC0415
+    from ssmd.mirror import verify as verify_all  # noqa: PLC0415
 
     assert isinstance(places, Mirror), "only a mirror's files are elsewhere"
     mirror = places
@@ -172,12 +173,14 @@ def _from_store(connection: duckdb.DuckDBPyConnection, places: config.Places, ve
 
     def check(files: Iterable[Named]) -> None:
         if verify:
-            mirror.verify(file.path for file in files)
+            verify_all(mirror.find(mirror.where(file.path)) for file in files)
 
     return check, mirror.where
 
 
-def _with_moved(connection: duckdb.DuckDBPyConnection, places: config.Places, check: Check) -> tuple[Check, Where]:
+def _with_moved(
+    connection: duckdb.DuckDBPyConnection, places: config.Places, check: Check, verify: bool
+) -> tuple[Check, Where]:
     """How files of a data folder are checked and found of which a store has some."""
     gone = moved.everything(places)
     if not gone:
@@ -195,9 +198,11 @@ def _with_moved(connection: duckdb.DuckDBPyConnection, places: config.Places, ch
         return f"{gone[name][0]}/{name}" if name in gone else _here(path)
 
     def look(files: Iterable[Named]) -> None:
-        """Those of an S3 are looked at as they are read."""
-        placed = ((file, where(file.path)) for file in files)
-        check(msgspec.structs.replace(f, path=Path(at)) for f, at in placed if not at.startswith("s3://"))
+        """Those of an S3 are looked at as they are read, or now if that is asked for."""
+        placed = [(file, where(file.path)) for file in files]
+        if verify:
+            mirror.verify(found[at] for _, at in placed if at in found)
+        check(msgspec.structs.replace(f, path=Path(at)) for f, at in placed if at not in found)
 
     return look, where
 

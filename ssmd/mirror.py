@@ -26,8 +26,8 @@ from fsspec import AbstractFileSystem
 
 from ssmd import checked_json, config, published, storage, versions
 from ssmd.errors import Permanent
-from ssmd.published import Object, Published, Versions
-from ssmd.storage import Missing, Store
+from ssmd.published import Published, Versions
+from ssmd.storage import Missing, Object, Store
 
 CACHED_BYTES_MAX = 256 << 20  # of blocks, per opened mirror: DuckDB comes back for neighbouring columns
 FETCHED_AT_ONCE = 16
@@ -65,18 +65,6 @@ class Mirror(config.Places):
     def find(self, address: str) -> tuple[Callable[[], Store], Object]:
         """As `Files` asks for it."""
         return lambda: self.store, self.object(address.removeprefix(f"{self.store.url}/"))
-
-    def verify(self, paths: Iterable[Path]) -> None:
-        """Read all of these files in the store. Raises Permanent for the first that is not what its record says."""
-
-        def whole(path: Path) -> None:
-            o = self.object(str(path.relative_to(self.data)))
-            if storage.sha256_of(self.store, o.path, o.bytes) != o.sha256:
-                raise Permanent(_damaged(self.store, o.path))
-
-        with ThreadPoolExecutor(FETCHED_AT_ONCE) as threads:
-            for _ in threads.map(whole, paths):
-                pass
 
     # ------------------------------------------------------------------------------------------------ manifests
 
@@ -163,6 +151,19 @@ def _storage_of(url: str, data: Path) -> tuple[config.Storage, str]:
         return config.Storage(url=url.rstrip("/")), ""
     except ValueError:
         raise Permanent(f"{url} is no address of an object store: write it as s3://bucket/prefix") from None
+
+
+def verify(objects: Iterable[tuple[Callable[[], Store], Object]]) -> None:
+    """Read all of these objects. Raises Permanent for the first that is not what its record says."""
+
+    def whole(one: tuple[Callable[[], Store], Object]) -> None:
+        store, o = one[0](), one[1]
+        if storage.sha256_of(store, o.path, o.bytes) != o.sha256:
+            raise Permanent(_damaged(store, o.path))
+
+    with ThreadPoolExecutor(FETCHED_AT_ONCE) as threads:
+        for _ in threads.map(whole, objects):
+            pass
 
 
 def _cache_folder(url: str) -> Path:

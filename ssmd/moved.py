@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from ssmd import archive, checked_json, config, durable, tables
+from ssmd import archive, checked_json, config, durable
 from ssmd.errors import Permanent
-from ssmd.published import Object
+from ssmd.storage import Object
 
 NAME = archive.MOVED
 
@@ -35,6 +35,8 @@ def of_archive(places: config.Places, feed: str, date: str) -> Path:
 
 def of_lake(places: config.Places, feed: str, date: str) -> Path:
     """Where it is said which of a day's tables have moved."""
+    from ssmd import tables  # noqa: PLC0415 - and Arrow with it, which the archiver does not need
+
     return (places.lake / tables.manifest_path(feed, date)).with_name(NAME)
 
 

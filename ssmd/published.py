@@ -11,30 +11,21 @@ still never takes a flipped bit for data.
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
-from ssmd import archive, checked_json, tables, versions
+from ssmd import archive, checked_json, tables
 from ssmd.archive import Manifest, NewerFormat
 from ssmd.errors import Permanent
-from ssmd.storage import Missing, Store
+from ssmd.storage import BLOCK_BYTES, Missing, Object, Store
 from ssmd.tables import LakeDay
+
+if TYPE_CHECKING:
+    from ssmd import versions
 
 FORMAT = 1
 FOLDER = "published"
-# What DuckDB reads of a file at once is mostly larger; a day of 10 GB has 10,000 of these: 0.7 MB of hashes.
-BLOCK_BYTES = 1 << 20
-
-
-class Object(msgspec.Struct, frozen=True):
-    """A data object: its path in the store, and the SHA-256 of all of it and of each block."""
-
-    path: str
-    bytes: int
-    sha256: str
-    blocks: list[str]
-    block_bytes: int = BLOCK_BYTES
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -89,8 +80,10 @@ def record_path(feed: str, of: str) -> str:
     return f"{FOLDER}/{feed}/{of}.json"
 
 
-def version_manifest(feed: str, table: versions.Table) -> str:
+def version_manifest(feed: str, table: "versions.Table") -> str:
     """The path of a versioned table's manifest under data folder and store."""
+    from ssmd import versions  # noqa: PLC0415 - brings Arrow, which an archiver has no use for
+
     return str(Path("lake") / versions.folder(table, feed) / "manifest.json")
 
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from ssmd import config, durable
 from ssmd.errors import Permanent, SsmdError, Transient
 
@@ -25,6 +27,8 @@ OBJECT_BYTES_MAX = 5 << 30  # what S3 takes in one request
 CONNECT_SECONDS = 5
 READ_SECONDS = 60
 TRIES_MAX = 2  # of one request, by botocore, with back-off; a whole step is tried again by its workflow
+# What DuckDB reads of a file at once is mostly larger; a day of 10 GB has 10,000 of these: 0.7 MB of hashes.
+BLOCK_BYTES = 1 << 20
 PROBES = ".probe"  # folder of the objects that `probe` makes, and removes
 
 
@@ -41,6 +45,16 @@ class Missing(Permanent):
 
 class Changed(Transient):
     """Somebody else wrote the object meanwhile."""
+
+
+class Object(msgspec.Struct, frozen=True):
+    """A data object: its path in the store, and the SHA-256 of all of it and of each block."""
+
+    path: str
+    bytes: int
+    sha256: str
+    blocks: list[str]
+    block_bytes: int = BLOCK_BYTES
 
 
 class Store(Protocol):

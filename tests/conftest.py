@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import s3fs
 from hypothesis import HealthCheck, settings
 
 from ssmd.up import servers
@@ -19,6 +20,25 @@ settings.register_profile("shared", deadline=None, suppress_health_check=[Health
 settings.load_profile("shared")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+PLATFORM = {"up", "end_to_end"}  # folders whose tests start all of it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side (`-n 2 --dist loadgroup`) a file's tests stay together, and those that start the platform on its
+    usual ports with one another; they take longest, so they come first."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            folder = item.path.relative_to(ROOT / "tests").parts[0]
+            item.add_marker(pytest.mark.xdist_group("platform" if folder in PLATFORM else str(item.path)))
+    items.sort(key=lambda item: _group(item) != "platform")
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    assert marker is not None
+    return str(marker.args[0])
 
 
 @dataclass(frozen=True)
@@ -113,7 +133,13 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     identities.write_text(json.dumps(known))
     with _running(command, folder / "log", patience=0):
         asyncio.run(servers.s3_ready(ports["s3"], ports["s3-filer"]))
-        yield S3Server(f"http://127.0.0.1:{ports['s3']}", "tester", "c4n4ry-s3cr3t", folder)
+        endpoint = f"http://127.0.0.1:{ports['s3']}"
+        client = s3fs.S3FileSystem(
+            key="tester", secret="c4n4ry-s3cr3t", endpoint_url=endpoint, client_kwargs={"region_name": "us-east-1"}
+        )
+        client.mkdir("ssmd-test")
+        client.mkdir("ssmd-open")
+        yield S3Server(endpoint, "tester", "c4n4ry-s3cr3t", folder)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,8 @@ class ApplyRetention:
 
         retired = []
         for day in expired:
-            self._progress = jobs.Progress(f"verifying and removing {day.kind} {day.feed} {day.date}")
+            doing = "verifying" if day.dry_run else "verifying and removing"
+            self._progress = jobs.Progress(f"{doing} {day.kind} {day.feed} {day.date}")
             retired.append(await do(Storage.retire, day, within=timedelta(hours=12)))
 
         self._progress = jobs.Progress("done")
@@ -38,7 +39,7 @@ class ApplyRetention:
             environment=retention.environment,
             dry_run=retention.dry_run,
             store=store,
-            days=len(gone),
+            days=len({(r.feed, r.date) for r in gone}),
             files=sum(r.files for r in gone),
             bytes=sum(r.bytes for r in gone),
             kept=kept[:KEPT_TOLD_MAX],

@@ -22,12 +22,12 @@ def steps(
     places: config.Places, addresses: config.Addresses, processes: Processes, rolling_up: config.RollingUp
 ) -> list[Callable[..., Any]]:
     """The activities, bound to a data folder and the servers of an environment."""
-    environment = config.load_environment(addresses.environment)
+    environment = config.environment_of(addresses)
     archive = Archive(places, addresses.environment, addresses.nats)
     rollup = Rollup(places, processes, rolling_up.memory_bytes)
     verify = Verify(places, processes)
     storage = Storage(places, environment, addresses.storage)
-    reports = Reports(places, addresses.environment, processes)
+    reports = Reports(places, environment.name, processes, [plan.feed for plan in environment.feeds])
     secmaster = Secmaster(places, environment, addresses)
     backfill = Backfill(places, environment, addresses)
     keys = Keys(places, environment, addresses)

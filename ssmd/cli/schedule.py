@@ -202,7 +202,7 @@ def _at_temporal(data: Path, env: str | None, work: "Callable[[Client, Environme
     from ssmd import config, service, temporal  # noqa: PLC0415
 
     addresses = service.addresses(data, env)
-    environment = config.load_environment(addresses.environment)
+    environment = config.environment_of(addresses)
 
     async def there() -> R:
         connecting = temporal.connect(environment.temporal, addresses.temporal)

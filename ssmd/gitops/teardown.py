@@ -69,13 +69,13 @@ def _streams(environment: config.Environment, *, remove: bool) -> list[Item]:
 
 
 async def _of_nats(environment: config.Environment, *, remove: bool) -> list[Item]:
-    import nats  # noqa: PLC0415 - 50 ms
-    from nats.errors import Error  # noqa: PLC0415
+    from nats.errors import Error  # noqa: PLC0415 - 50 ms
     from nats.js.errors import NotFoundError  # noqa: PLC0415
 
+    from ssmd import broker  # noqa: PLC0415
+
     try:
-        connecting = nats.connect(environment.nats.servers, name="ssmd", allow_reconnect=False, error_cb=_silent)
-        client = await asyncio.wait_for(connecting, _CONNECT_SECONDS)
+        client = await broker.connect_once(environment.nats.url, "ssmd", _CONNECT_SECONDS)
     except (Error, OSError, TimeoutError) as e:
         raise Transient(f"no NATS answers at {environment.nats.url} ({e or type(e).__name__}): start it first") from e
     found = []
@@ -93,10 +93,6 @@ async def _of_nats(environment: config.Environment, *, remove: bool) -> list[Ite
     finally:
         await client.close()
     return found
-
-
-async def _silent(_: Exception) -> None:
-    """What is wrong is raised as well."""
 
 
 def _alive(process: int) -> bool:

@@ -62,3 +62,28 @@ def test_instruments_and_fees_are_written_down(synced: tuple[Known, Asked], tmp_
     for taker, maker in ssmd.lake.connect(tmp_path).sql("SELECT taker, maker FROM fees").fetchall():
         assert taker is None or -1 < taker < 1
         assert maker is None or -1 < maker < 1
+
+
+def test_what_was_not_asked_for_is_not_gone(tmp_path: Path) -> None:
+    """An environment names other series than before; and a symbol that the venue lists no more is told."""
+    [binance] = [k for k in VENUES if k.name == "binance"]
+    simulator = binance.venue.simulator(Simulation(seed=3, markets=9))
+    simulator.generate(NOW_NS)
+    with listening(simulator, lambda: NOW_NS) as asked:
+        addresses = config.Addresses("t", "", "", "", {"binance": config.FeedAddress("", asked.url)}, {})
+
+        def sync(*series: str) -> jobs.Synced:
+            plan = config.EnvironmentFeed(
+                feed="binance", endpoint="simulator", symbols=config.Symbols(series=list(series))
+            )
+            environment = config.Environment(name="t", feeds=[plan])
+            secmaster = Secmaster(config.Places(tmp_path), environment, addresses)
+            return ActivityEnvironment().run(secmaster.sync_instruments, jobs.Listing("binance"))
+
+        everything = sync()
+        some = sync("BTC")
+        assert some.whole and 0 < some.read < everything.read and some.delisted == 0
+        usdt = next(s for s in simulator.markets if s.endswith("USDT"))
+        del simulator.markets[usdt]  # type: ignore[attr-defined]
+        assert sync("BTC").delisted == 0
+        assert sync("USDT").delisted == 1

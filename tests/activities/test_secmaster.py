@@ -169,6 +169,19 @@ def test_a_next_try_goes_on_where_the_last_one_ended(rig: Rig, monkeypatch: pyte
     assert len(rig.asked.targets) == 5 <= read + 2  # no page was asked for twice
 
 
+def test_a_record_that_makes_no_sense_is_told_and_the_others_count(rig: Rig) -> None:
+    rig.sync()
+    markets = rig.simulator.exchange.markets
+    settled, odd, gone = list(markets)[:3]
+    rig.move(7.5)
+    markets[odd].title = 7  # type: ignore[assignment]
+    del markets[gone]
+    some = rig.sync()
+    assert (some.whole, some.odd, some.delisted) == (False, 2, 0) and "title" in some.odd_reason
+    assert rig.query(f"SELECT status FROM instruments WHERE symbol = '{settled}'") == [("settled",)]
+    assert rig.query(f"SELECT status FROM instruments WHERE symbol = '{gone}'") == [("open",)]
+
+
 def test_a_look_for_what_is_missing_that_fails_costs_nothing_else(rig: Rig) -> None:
     rig.sync()
     rig.move(7.5)
@@ -196,6 +209,24 @@ def test_a_try_that_ended_while_it_looked_for_what_is_missing_is_taken_up(rig: R
     done = rig.sync(details=tuple(msgspec.to_builtins(rig.heartbeats[-1])))
     assert done.whole and done.changed == 1 and done.listed >= 1
     assert all("tickers=" in target for target in rig.asked.targets)  # the listing was there already
+
+
+def test_a_worker_that_stops_is_no_page_that_cannot_be_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it is told so: also while a page is waited for."""
+    small_pages(monkeypatch)
+
+    def fault(target: str) -> Answer | None:
+        if "cursor" in target:
+            rig.environment.worker_shutdown()
+            return Answer(503, b"")
+        return None
+
+    rig.asked.fault = fault
+    with pytest.raises(Transient, match="this worker stops"):
+        rig.sync()
+    rig.asked.fault = lambda target: None
+    done = rig.sync(details=tuple(msgspec.to_builtins(rig.heartbeats[-1])))
+    assert (done.whole, done.listed, done.pages) == (True, 30, 5)
 
 
 def test_a_delisted_instrument_has_a_last_version(rig: Rig) -> None:

@@ -30,8 +30,7 @@ LISTED = {
     "kraken": (["BTC/USD", "ETH/USD", "BTC/EUR", "ETH/BTC"], {"BTC/USD", "ETH/USD"}),
     "kraken-futures": (["PF_XBTUSD", "PI_ETHUSD", "FI_XBTUSD_261225", "FF_XBTUSD_261225"], {"PF_XBTUSD", "PI_ETHUSD"}),
 }
-STREAMS_MAX = {"binance": 1024}  # of a connection
-SYMBOLS_MAX = {"polymarket": 250, "binance": 24}  # first books that come reliably; that one minute's REST weight allows
+NAMES_MAX = {"binance": 24}  # books that one minute's REST weight lets begin
 
 
 def venue_of(plan: config.EnvironmentFeed) -> tuple[config.FeedVersion, Venue]:
@@ -75,8 +74,8 @@ def test_the_public_environment_wants_no_key() -> None:
     for plan in PUBLIC.feeds:
         version, _ = venue_of(plan)
         assert plan.key is None and not version.signed and plan.endpoint in version.endpoints
-        assert plan.symbols.names or plan.symbols.series, "a venue has more than one connection carries"
-        assert len(plan.symbols.names) <= SYMBOLS_MAX.get(plan.feed, len(plan.symbols.names))
+        assert plan.symbols.names or plan.symbols.series, "a venue has more than a small machine takes"
+        assert len(plan.symbols.names) <= NAMES_MAX.get(plan.feed, 0)
 
 
 @EVERY
@@ -130,8 +129,10 @@ def test_the_venue_takes_its_subscriptions(plan: config.EnvironmentFeed) -> None
         if wire[:1] == b"{":
             names = Counter(map(type, _strings(json.loads(wire))))[str]
             assert names <= limit + 10, f"{names} names in one command"
-    if plan.feed in STREAMS_MAX:
-        assert sum(wire.count(b"@") for wire in sent) <= STREAMS_MAX[plan.feed]
+    assert len(symbols) <= (version.limits.symbols_max(len(channels)) or len(symbols))
+    if plan.feed == "binance":
+        streams = sum(len(re.findall(rb'"[a-z0-9]+@[^"]+"', wire)) for wire in sent)
+        assert len(symbols) * len(channels) == streams <= (version.limits.subscriptions_per_connection or 0)
     talk = Subscribing(Known(feed.venue, []), simulator, venue.adapter(Subscription(channels, tuple(symbols), limit)))
     for _ in range(20):
         talk.tick(0.5)

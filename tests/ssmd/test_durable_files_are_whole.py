@@ -82,6 +82,19 @@ def _is_folder(system: System, fd: int) -> bool:
     return not hasattr(system._opened[fd][0].node, "data")
 
 
+def test_what_a_dead_writer_left_aside_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("whole", ".hidden", "left.tmp"):
+        durable.replace(tmp_path / name, b"1")
+    aside = [durable._aside(tmp_path / "whole") for _ in range(2)]
+    for path in aside:
+        path.write_bytes(b"half")
+    os.utime(aside[0], (0, durable.LEFT_SECONDS * 1000))  # long ago, by whatever clock
+    durable.sweep(tmp_path, tmp_path / "whole")
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there == {"whole", ".hidden", "left.tmp", aside[1].name}, "another may be at work on its file"
+    durable.sweep(tmp_path / "nowhere", tmp_path / "whole")
+
+
 def test_a_folder_has_one_owner(tmp_path: Path) -> None:
     refused = pytest.raises(Permanent, match=rf"already in use by archiver kalshi \(process {os.getpid()}\)")
     with durable.Lock(tmp_path, "archiver kalshi"), refused:

@@ -39,9 +39,9 @@ def test_an_environment_says_where_nats_is(tmp_path: Path, said: object, url: st
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ({"nats": {"servers": CLUSTER, "replicas": 2}}, "nats.replicas: input should be 1, 3 or 5"),
+        ({"nats": {"servers": CLUSTER, "replicas": 2}}, "nats.replicas: 2 is none of the words known here; write"),
         ({"nats": {"servers": [], "replicas": 1}}, "nats.servers: "),
-        ({"nats": "nats-0:4222"}, "'nats-0:4222' is no address of a nats server: write it as nats://host:port"),
+        ({"nats": "nats-0:4222"}, "'nats-0:4222' is no address of a NATS server; write it as nats://host:port"),
         ({"nats": {"servers": CLUSTER}, "servers": "local"}, "`ssmd up` starts is one server without replicas"),
         ({"nats": {"replicas": 3}, "servers": "local"}, "`ssmd up` starts is one server without replicas"),
     ],

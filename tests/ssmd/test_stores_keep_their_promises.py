@@ -88,7 +88,6 @@ def test_of_many_who_create_at_once_one_does(store: Store) -> None:
 def test_a_store_that_ignores_a_condition_is_refused(
     s3_server: object, tmp_path: Path, free_port: Callable[[], int], ignored: tuple[bytes, ...], told: str
 ) -> None:
-    s3_store(s3_server, tmp_path, tmp_path.name, bucket="ssmd-open").create("makes the bucket", b"", sha256(b""))
     ignored = (b"Authorization", *ignored)  # a signature would notice
     with stripping(free_port(), s3_server.endpoint, ignored) as endpoint:  # type: ignore[attr-defined]
         store = s3_store(s3_server, tmp_path, tmp_path.name, endpoint, bucket="ssmd-open")

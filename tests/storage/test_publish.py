@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -102,10 +101,11 @@ def test_the_record_has_all_that_a_reader_needs(setting: Setting) -> None:
 
 
 def test_done_again_it_changes_nothing(setting: Setting) -> None:
-    assert setting.ssmd("publish", FEED, DATE, "--local").returncode == 0
+    publisher = Storage(config.Places(setting.data), setting.environment)
+    first = ActivityEnvironment().run(publisher.store_day, DAY, 1)
     before = dict(setting.store.list("published"))
-    again = json.loads(setting.ssmd("publish", FEED, DATE, "--local", "--json").stdout)
-    assert again["new"] == 0
+    again = ActivityEnvironment().run(publisher.store_day, DAY, 1)
+    assert (first.new, again.new) == (first.objects, 0)
     assert dict(setting.store.list("published")) == before
 
 
@@ -165,7 +165,6 @@ def test_a_store_that_ignores_conditions_is_told_at_start_and_refused(
     """Through a proxy that strips If-None-Match (and the signature, which would notice)."""
     url = f"s3://ssmd-open/{tmp_path.name}"
     direct = Setting(data, tmp_path / "direct", s3_server, url)
-    direct.store.create("makes the bucket", b"", hashlib.sha256(b"").hexdigest())
     with stripping(free_port(), s3_server.endpoint, (b"Authorization", b"If-None-Match")) as endpoint:  # type: ignore[attr-defined]
         through = dataclasses.replace(s3_server, endpoint=endpoint)  # type: ignore[type-var]
         setting = Setting(data, tmp_path / "through", through, url)

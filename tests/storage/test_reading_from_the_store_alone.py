@@ -15,7 +15,7 @@ import pytest
 from activities.processes import Processes
 from ssmd import config, lake, mirror, published, storage, versions
 from ssmd.errors import Permanent
-from ssmd.published import Object
+from ssmd.storage import Object
 from tests.lake.archives import DATE, FEED, GOLD
 from tests.lake.captures import captured
 from tests.storage.stores import DAY_VIEWS, Machine, Setting, damage, first_day
@@ -26,7 +26,8 @@ def listed(data: Path, change: str = "listed") -> None:
     before = versions.load(data / "lake", versions.INSTRUMENTS, FEED)
     now_ns = 1_786_400_000_000_000_000 + before.revision
     row = {"symbol": GOLD, "valid_from": now_ns, "change": change, "status": change, "raw": "{}", "digest": change}
-    versions.publish(data / "lake", versions.INSTRUMENTS, before, [row], now_ns, whole=True, full=True)
+    rows = [versions.made(versions.INSTRUMENTS, before, [row])]
+    versions.publish(data / "lake", versions.INSTRUMENTS, before, rows, now_ns, whole=True, full=True)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_a_flipped_bit_is_never_served(own: Setting, tmp_path: Path, s3_server: 
 
     away = mirror.Mirror(own.store, tmp_path / "cache")
     with pytest.raises(Permanent, match="is damaged"):
-        away.verify([away.data / paths[0]])
+        mirror.verify([away.find(f"{own.store.url}/{paths[0]}")])
     lake.connect(away, verify=True).sql("select count(*) from tickers").fetchall()
 
 

@@ -80,7 +80,7 @@ def test_what_is_published_and_whole_goes_and_is_still_read(setting: Setting) ->
     named = setting.named()
 
     dry = retain(setting, dry_run=True)
-    assert (dry.days, dry.files) == (2, len(named) - 2)
+    assert (dry.days, dry.files) == (1, len(named) - 2)
     assert here(setting) == named.keys(), "a dry run removes nothing"
 
     told = retain(setting)
@@ -144,7 +144,7 @@ def test_a_crash_in_the_middle_costs_nothing(setting: Setting) -> None:
     segments = [o for o in record.objects if o.path.startswith("archive")]
     moved.save(moved.of_archive(Places(setting.data), FEED, DATE), moved.Moved(setting.store.url, segments))
     durable.remove(setting.data / segments[0].path)
-    assert retain(setting).days == 2
+    assert retain(setting).days == 1
     assert not any((setting.data / o.path).exists() for o in segments)
 
 
@@ -224,7 +224,7 @@ def test_a_folder_is_a_store_too(published_day: Setting, tmp_path: Path, s3_serv
     )
     with lake.connect(own.data) as before:
         rows = {view: first_day(before, view) for view in DAY_VIEWS}
-    assert retain(own).days == 2
+    assert retain(own).days == 1
     with lake.connect(own.data) as after:
         assert {view: first_day(after, view) for view in DAY_VIEWS} == rows
     table = next(path for path in own.named() if "/trades_" in path)
@@ -253,7 +253,7 @@ async def test_started_by_hand(setting: Setting, temporal_server: object, monkey
         restoring = await client.start_workflow("RestoreDay", day, id=day.restore_id, task_queue=jobs.TASK_QUEUE)
         await asyncio.wait_for(restoring.result(), 60)
         back = await restoring.fetch_history()
-    assert told.days == 2
+    assert told.days == 1
     assert here(setting) == setting.named().keys()
     history = await handle.fetch_history()
     await Replayer(workflows=WORKFLOWS, workflow_runner=runner()).replay_workflow(history)

@@ -58,9 +58,9 @@ class Shop:
         )
 
     def files(self) -> dict[str, str]:
-        """Every file of the lake with its SHA-256, but for what a killed worker left aside."""
+        """Every file of the lake with its SHA-256; what a killed worker left aside must be gone."""
         lake = self.data / "lake"
-        found = (path for path in lake.rglob("*") if path.is_file() and path.suffix != ".tmp")
+        found = (path for path in lake.rglob("*") if path.is_file())
         return {str(path.relative_to(lake)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
@@ -99,7 +99,7 @@ async def in_hand(handle: Handle) -> collections.Counter[str]:
     )
 
 
-async def killed_in_the_middle(handle: Handle, name: str, worker: RunningWorker) -> None:
+async def killed_in_the_middle(handle: Handle, name: str, worker: RunningWorker, data: Path) -> None:
     """kill -9, at a moment when it has an hour in hand for certain."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
@@ -108,6 +108,9 @@ async def killed_in_the_middle(handle: Handle, name: str, worker: RunningWorker)
         worker.process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(0.3)  # what it had said is heard by now
         if (await in_hand(handle))[name]:
+            left = data / "lake/trades" / f"feed={FEED}" / f"date={DATE}" / f".trades_99.{name}.tmp"
+            left.parent.mkdir(parents=True, exist_ok=True)
+            left.write_bytes(b"half a file")  # as it may have one at that moment
             worker.process.kill()
             return
         worker.process.send_signal(signal.SIGCONT)
@@ -162,7 +165,7 @@ async def disturbed(shop: Shop, *, decider: bool) -> dict[str, str]:
     decides = await deciding(handle)
     victim = next(name for name in shop.workers if (name == decides) == decider)
     (other,) = set(shop.workers) - {victim}
-    await killed_in_the_middle(handle, victim, shop.workers[victim])
+    await killed_in_the_middle(handle, victim, shop.workers[victim], shop.data)
     rolled = await asyncio.wait_for(handle.result(), 120)
     assert rolled.frames == FRAMES_IN_ALL
     done, again = await by_worker(handle)

@@ -164,3 +164,26 @@ async def test_a_market_created_in_mid_run_is_captured_and_a_settled_one_is_drop
     assert found.whole and not found.gaps, str(found)
     told = {(change.symbol, change.status) for one in heard for change in one.changes}
     assert {(symbol, "open") for symbol in created} <= told and {(s, "settled") for s in settled} <= told
+
+
+async def test_without_the_changes_it_would_carry_what_it_listed(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: the same market's life, and nobody listens."""
+
+    heard = asyncio.Event()
+
+    async def deaf(self: Connector, msg: nats.aio.msg.Msg) -> None:
+        heard.set()
+
+    monkeypatch.setattr(Connector, "_on_changes", deaf)
+    living.start("connector")
+    await until(lambda: living.connector._status()["frames"] > 200, 30)  # type: ignore[operator]
+    first = living.carried()
+    async with asyncio.timeout(60):
+        while not living.markets("finalized") & first:
+            await asyncio.sleep(0.1)
+    await until(lambda: living.connector._attached)
+    await living.sync()
+    await asyncio.wait_for(heard.wait(), 10)
+    assert living.markets("active") - first and living.carried() == first
