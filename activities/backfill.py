@@ -10,12 +10,15 @@ import asyncio
 import contextlib
 import hashlib
 import importlib
+import os
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 from nats.aio.client import Client
@@ -44,15 +47,53 @@ CONNECT_SECONDS = 3.0
 FINISH_SECONDS = 60.0  # the archiver first archives all that the stream holds
 PUBLISH_SECONDS = 5.0
 PUBLISHES = 32  # under way at once
+HEADER_BYTES_MAX = 1 << 20
 _NO_CONN = re.compile(r"[^0-9A-Za-z_./*{}-]")
 
 
 class Header(msgspec.Struct):
-    """The first line of what is written down before it is published: whose it is, and frames by connection."""
+    """The last line of what is written down before it is published: whose it is, and frames by connection."""
 
     window: jobs.Window
     conns: dict[str, tuple[str, int]]  # connection -> its date, its frames
     filled: jobs.Filled
+
+
+class Frames:
+    """Frames as they are written down, `SUBJECT MESSAGE` a line: those of a day are a connection of their own.
+
+    `endpoint` is where they come from; a connection is named by it when its first frame comes.
+    """
+
+    def __init__(self, file: BinaryIO, environment: str, feed: str, endpoint: str) -> None:
+        self._file = file
+        self._environment = environment
+        self._feed = feed
+        self.endpoint = endpoint
+        self._conns: dict[str, tuple[str, int, int]] = {}  # date -> name, frames, time of the last
+
+    @property
+    def dates(self) -> list[str]:
+        return sorted(self._conns)
+
+    def add(self, ts_ns: int, channel: str, symbol: str, frame: bytes) -> None:
+        date = date_of(ts_ns)
+        conn, count, last = self._conns.get(date) or (self._name(), 0, 0)
+        subject = subjects.frame(self._environment, self._feed, channel, symbol or None)
+        self._file.write(subject.encode() + b" " + frames.message(ts_ns, conn.encode(), count + 1, frame) + b"\n")
+        self._conns[date] = conn, count + 1, max(last, ts_ns)
+
+    def end(self, window: jobs.Window, filled: jobs.Filled) -> None:
+        header = Header(window, {}, filled)
+        for date, (conn, count, last) in list(self._conns.items()):
+            close = Session("close", self._feed, conn, frames=count + 1, reason="a backfill, not a connection")
+            self.add(last, frames.SESSION, "", msgspec.json.encode(close))
+            header.conns[conn] = date, count + 1
+        self._file.write(msgspec.json.encode(header) + b"\n")
+
+    def _name(self) -> str:
+        endpoint = _NO_CONN.sub("_", self.endpoint)
+        return frames.conn_id(f"backfill:{endpoint}", 0, SystemClock().now_ns(), random.getrandbits(16))
 
 
 class Backfill:
@@ -120,6 +161,8 @@ class Backfill:
             raise Transient(str(e)) from None  # two at once would each fetch what the other has not archived yet
         with contextlib.ExitStack() as stack:
             stack.push(lock)
+            for half in written.parent.glob(".*.tmp"):  # of one that was killed as it wrote
+                durable.remove(half)
             if archived.exists():
                 return _header(archived).filled
             if not written.exists():
@@ -130,7 +173,7 @@ class Backfill:
                 if filled is not None:
                     return filled
             header = _header(written)
-            asyncio.run(self._publish(doing, window.feed, header, written.read_bytes().splitlines()[1:]))
+            asyncio.run(self._publish(doing, window.feed, header, _lines(written)))
             durable.rename(written, archived)
             return header.filled
 
@@ -157,27 +200,37 @@ class Backfill:
         if beyond and not gaps:
             raise Permanent(beyond)
         if beyond or first is None:
-            return self._write(doing, window, written, {}, gaps, f"{UNREPAIRABLE} {beyond}", sealed, 0)
-        known = Known(self._archived(doing, venue, window.feed, low, high))
-        found: dict[str, list[tuple[int, str, bytes]]] = {}  # date -> ts_recv, symbol, frame
-        endpoint = _endpoint(first)
-        trades = 0
+
+            def say(file: BinaryIO) -> None:
+                out = Frames(file, self._environment.name, window.feed, "ledger")
+                self._end(out, window, gaps, f"{UNREPAIRABLE} {beyond}", sealed, 0)
+
+            return self._written_by(say, written)
         key = key_of(feed, self._environment, self._places.data)
-        with of_feed(feed, self._environment, self._addresses, key=key, beat=self._beat(doing)) as rest:
-            for i, symbol in enumerate(symbols):
-                for begin, end in _hours(low, high):
-                    activity.heartbeat(jobs.Progress(doing, i, len(symbols)))
-                    told = _asked(rest, venue, symbol, begin, end)
-                    news = known.missing([trades for _, _, _, trades in told])
-                    for (request, asked_ns, body, _), new in zip(told, news, strict=True):
-                        endpoint = _endpoint(request)
-                        if new:
-                            frame = pages.frame(request, asked_ns, new, body)
-                            found.setdefault(date_of(end), []).append((end, symbol, frame))
-                            trades += len(new)
         whole = not window.symbols or all(gap.symbols and set(gap.symbols) <= set(window.symbols) for gap in gaps)
-        repair = f"{REPAIRED}{endpoint}: {trades} trades; books and tickers cannot be had" if whole else ""
-        return self._write(doing, window, written, found, gaps, repair, sealed, trades, endpoint)
+
+        def write(file: BinaryIO) -> None:
+            out = Frames(file, self._environment.name, window.feed, _endpoint(first))
+            trades = 0
+            fresh: list[Trade] = []  # of the hour before: whole seconds, as Polymarket has them, lie on both sides
+            with of_feed(feed, self._environment, self._addresses, key=key, beat=self._beat(doing)) as rest:
+                for begin, end in _hours(low, high):
+                    known = Known(chain(self._archived(doing, venue, window.feed, begin, end), fresh))
+                    fresh = []
+                    for i, symbol in enumerate(symbols):
+                        activity.heartbeat(jobs.Progress(f"{doing} ({_said(begin)})", i, len(symbols)))
+                        told = _asked(rest, venue, symbol, begin, end)
+                        news = known.missing([some for _, _, _, some in told])
+                        for (request, asked_ns, body, some), new in zip(told, news, strict=True):
+                            out.endpoint = _endpoint(request)
+                            if new:
+                                out.add(end, frames.BACKFILL, symbol, pages.frame(request, asked_ns, new, body))
+                                fresh += [some[i] for i in new]
+                    trades += len(fresh)
+            repair = f"{REPAIRED}{out.endpoint}: {trades} trades; books and tickers cannot be had" if whole else ""
+            self._end(out, window, gaps, repair, sealed, trades)
+
+        return self._written_by(write, written)
 
     def _forgotten(self, feed: config.Feed, since_ns: int) -> str:
         """Why the venue cannot know all trades since then; empty if it can. An empty page would not tell."""
@@ -189,51 +242,34 @@ class Backfill:
             return ""
         return f"{feed.title} remembers trades for {days:g} days only, at its endpoint {named}"
 
-    def _write(
+    def _end(
         self,
-        doing: str,
+        out: "Frames",
         window: jobs.Window,
-        written: Path,
-        found: dict[str, list[tuple[int, str, bytes]]],
         gaps: Sequence[Gap],
         repair: str,
-        sealed: dict[str, bool],
+        sealed: Mapping[str, bool],
         trades: int,
-        endpoint: str = "ledger",
-    ) -> jobs.Filled | None:
-        """Write the frames of all days down: pages, ledger rows, the end of each connection."""
-        rows = self._rows(window.feed, [gap for gap in gaps if trades or not gap.repair], repair)
-        dates = sorted({*found, *rows})
-        now_ns = SystemClock().now_ns()
-        renewed = [date for date in dates if date < date_of(now_ns) or sealed.get(date)]
-        filled = jobs.Filled(trades, renewed, window.gaps if repair else [], repair)
-        if not dates:
-            return filled
-        header = Header(window, {}, filled)
-        lines = []
-        for date in dates:
-            conn = frames.conn_id(
-                f"backfill:{_NO_CONN.sub('_', endpoint)}",
-                0,
-                now_ns,
-                random.getrandbits(16),  # a name
-            )
-            frames_of_day = [(ts, frames.BACKFILL, symbol or None, frame) for ts, symbol, frame in found.get(date, [])]
-            frames_of_day += [(ts, frames.GAP, None, msgspec.json.encode(gap)) for ts, gap in rows.get(date, [])]
-            last = max(ts for ts, *_ in frames_of_day)
-            count = len(frames_of_day) + 1
-            close = Session("close", window.feed, conn, frames=count, reason="a backfill, not a connection")
-            frames_of_day.append((last, frames.SESSION, None, msgspec.json.encode(close)))
-            for n, (ts, channel, symbol, frame) in enumerate(frames_of_day, 1):
-                subject = subjects.frame(self._environment.name, window.feed, channel, symbol)
-                lines.append(subject.encode() + b" " + frames.message(ts, conn.encode(), n, frame))
-            header.conns[conn] = date, count
-        durable.replace(written, b"\n".join([msgspec.json.encode(header), *lines, b""]))
-        return None
+    ) -> None:
+        """After the pages: the ledger's rows, the end of each connection, and what became of it all."""
+        rows = [g for g in gaps if trades or not g.repair or g.repaired != repair.startswith(REPAIRED)]
+        for ts, gap in self._rows(window.feed, rows, repair):
+            out.add(ts, frames.GAP, "", msgspec.json.encode(gap))
+        today = date_of(SystemClock().now_ns())
+        renewed = [date for date in out.dates if date < today or sealed.get(date)]
+        out.end(window, jobs.Filled(trades, renewed, window.gaps if repair else [], repair))
 
-    def _rows(self, feed: str, gaps: Sequence[Gap], repair: str) -> dict[str, list[tuple[int, Gap]]]:
-        """The ledger's new rows by date, each with a time right after the gap's last row of that day."""
-        rows: dict[str, list[tuple[int, Gap]]] = {}
+    def _written_by(self, write: Callable[[BinaryIO], None], written: Path) -> jobs.Filled | None:
+        """Write frames down, whole or not at all; what became of the window if there are none."""
+        durable.replace_by(written, write)
+        header = _header(written)
+        if header.conns:
+            return None
+        durable.remove(written)
+        return header.filled
+
+    def _rows(self, feed: str, gaps: Sequence[Gap], repair: str) -> Iterator[tuple[int, Gap]]:
+        """The ledger's new rows for each day of a gap, with a time right after the gap's last row of that day."""
         for gap in gaps if repair else ():
             for date in _dates(gap.start, gap.end or gap.start):
                 manifest = self._manifest(feed, date)
@@ -244,8 +280,7 @@ class Backfill:
                     (ts for ts, row in self._gap_rows(manifest) if row.gap == gap.gap), default=gap.end or gap.start
                 )
                 ts = min(max(latest + 1, begin), begin + DAY_NS - 1)
-                rows.setdefault(date, []).append((ts, msgspec.structs.replace(gap, repair=repair)))
-        return rows
+                yield ts, msgspec.structs.replace(gap, repair=repair)
 
     def _gap_rows(self, manifest: archive.Manifest) -> Iterator[tuple[int, Gap]]:
         folder = archive.day_folder(self._places.archive, manifest.feed, manifest.date)
@@ -341,7 +376,7 @@ class Backfill:
                 "start it and the archiver (`ssmd up`)"
             ) from e
 
-    async def _publish(self, doing: str, feed: str, header: Header, lines: Sequence[bytes]) -> None:
+    async def _publish(self, doing: str, feed: str, header: Header, lines: Iterator[bytes]) -> None:
         """Publish what was written down, and make sure that it is archived."""
         await self._with_nats(doing, feed, self._published, lines)
         dates = sorted({date for date, _ in header.conns.values()})
@@ -352,11 +387,11 @@ class Backfill:
             if not here or here[0].frames != count:
                 raise Transient(f"{doing}: the archive of {date} does not have all of {conn} yet: trying again")
 
-    async def _published(self, client: Client, doing: str, feed: str, lines: Sequence[bytes]) -> None:
+    async def _published(self, client: Client, doing: str, feed: str, lines: Iterator[bytes]) -> None:
         stream = client.jetstream()
-        for i in range(0, len(lines), PUBLISHES):
-            self._beat(doing, i, len(lines))()
-            some = [line.split(b" ", 1) for line in lines[i : i + PUBLISHES]]
+        beat = self._beat(f"{doing}: publishing")
+        while some := [line.split(b" ", 1) for line in islice(lines, PUBLISHES)]:
+            beat()
             for subject, message in some:
                 if len(message) > client.max_payload:
                     raise Permanent(
@@ -552,5 +587,15 @@ def _said(ts_ns: int) -> str:
 
 
 def _header(path: Path) -> Header:
+    """The last line of what is written down."""
     with path.open("rb") as file:
-        return msgspec.json.decode(file.readline(), type=Header)
+        file.seek(-min(HEADER_BYTES_MAX, path.stat().st_size), os.SEEK_END)
+        return msgspec.json.decode(file.read().rstrip(b"\n").rpartition(b"\n")[2], type=Header)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Subject and message of each frame that is written down."""
+    with path.open("rb") as file:
+        for line in file:
+            if not line.startswith(b"{"):
+                yield line.removesuffix(b"\n")

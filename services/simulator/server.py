@@ -37,7 +37,7 @@ _RESUME = re.compile(r"([0-9A-Za-z_.:-]{1,100}) ([0-9a-f]{8}|none)")
 
 
 _POST_BYTES_MAX = 64 << 10
-_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,6}) *(?=\r\n)", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,6}) *(?=\r\n|$)", re.IGNORECASE)
 
 
 class _Connection(ServerConnection):

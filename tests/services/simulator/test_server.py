@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import signal
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -19,8 +20,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
+from activities.rest import Rest
 from exchanges.kalshi import venue
 from exchanges.kalshi.adapter import KalshiAdapter
+from exchanges.kraken import venue as kraken
 from exchanges.port import Subscription
 from ssmd.recorded_time import ClientRecordedTime, ClientRecordedTimeFactory
 from tests.services.simulator.conftest import Recording, Simulated
@@ -121,6 +124,30 @@ def test_rest_is_on_the_same_port(simulated: Start) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"{s.rest}/markets/NONE")
     assert caught.value.code == 404
+
+
+def test_a_post_is_taken_with_its_body_however_it_comes(simulated: Start, tmp_path: Path) -> None:
+    """Kraken's private REST: the body is signed, and the key is checked through the shell that jobs use."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"c2VjcmV0")
+    s = simulated("--feed", "kraken", "--key-id", "K", "--public-key", secret)
+    base = s.rest.removesuffix("/trade-api/v2")
+    key = kraken.key("K", b"c2VjcmV0")
+    with Rest("kraken", kraken, base, 100.0, simulated=True, key=key) as rest:
+        answer, sent_ns = rest.answer(kraken.key_check())
+    assert kraken.key_verdict(answer, sent_ns, "K").state == "accepted", answer
+    assert answer.told_ns() is not None, "it says what time it is"
+    request = key.signed(kraken.key_check(), time.time_ns())
+    head = f"POST {request.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(request.body)}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in request.headers.items()) + "\r\n"
+    with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2])), timeout=10) as pieces:
+        for piece in (head[:9], head[9:], request.body.decode()[:3], request.body.decode()[3:]):
+            pieces.sendall(piece.encode())
+            time.sleep(0.02)
+        told = b""
+        while more := pieces.recv(65536):
+            told += more
+    assert told.startswith(b"HTTP/1.1 200") and b'"ZUSD"' in told, told
 
 
 async def test_a_made_up_market_is_live_and_heartbeats(simulated: Start) -> None:
