@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+BIN := $(VENV)/bin
 # Tests that hold the platform to so many seconds: one at a time.
 TIMED := $(addprefix tests/,chaos services/connector)
 .DEFAULT_GOAL := help
