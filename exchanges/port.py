@@ -416,10 +416,11 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Subscription:
-    """What one connection shall carry: the venue's channel names and the instruments (empty: all).
+    """What one connection shall carry: the venue's channel names and the instruments.
 
     With `firehose`, channels that can be had for every instrument at once are, so that nothing of an instrument
-    is missed before it was listed; only channels that need a list get `symbols`. With `general` false another
+    is missed before it was listed; only channels that need a list get `symbols`. Without it a connection that has
+    no instruments (a shard may have none) subscribes only to channels that know no list. With `general` false another
     connection carries the channels of no list, those of the firehose included: this one is for `symbols` alone.
     `share` is the part that this connection may take of what the venue allows an address, in REST requests say.
     """

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -89,6 +90,17 @@ def _running(command: list[str], log: Path, patience: float = 10) -> Iterator[su
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(autouse=True)
+def _configuration_of_the_process() -> Iterator[None]:
+    """A command that is called within the tests' process says by its environment where the configuration is."""
+    before = os.environ.get("SSMD_CONFIG")
+    yield
+    if before is None:
+        os.environ.pop("SSMD_CONFIG", None)
+    else:
+        os.environ["SSMD_CONFIG"] = before
 
 
 @pytest.fixture

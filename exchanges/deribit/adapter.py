@@ -605,7 +605,7 @@ def _templates(subscription: Subscription) -> list[str]:
         if where is None:
             raise Permanent(f"Deribit has no public channel {channel!r}: mend it in the feed's or environment's YAML")
         template = channel
-        if where.channel == "trades" and where.scope and subscription.symbols and not subscription.firehose:
+        if where.channel == "trades" and where.scope and not subscription.firehose:
             template = f"trades.{NAME}.{where.interval}"
             where = where._replace(symbol=NAME, scope=())
         for other, there in found.items():

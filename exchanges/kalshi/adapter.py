@@ -528,9 +528,7 @@ class KalshiAdapter:
     # ------------------------------------------------------------------------------------------ making commands
 
     def _for_all(self, channel: str) -> bool:
-        if channel in UNFILTERED:
-            return True
-        return channel in FIREHOSE and (self._subscription.firehose or not self._subscription.symbols)
+        return channel in UNFILTERED or (channel in FIREHOSE and self._subscription.firehose)
 
     def _symbols(self, channel: str) -> set[str]:
         """What is subscribed on a channel, or about to be."""

