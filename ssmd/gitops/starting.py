@@ -22,7 +22,7 @@ data/
 _README = """\
 # Market data
 
-What [ssmd](https://pypi.org/project/ssmd/) captures, as files: `feeds/` says what venues offer, `environments/` what is
+What ssmd captures, as files: `feeds/` says what venues offer, `environments/` what is
 run and where, `schemas/` what subscribers can read. Secrets are never in here, only where they are.
 
 ```sh
