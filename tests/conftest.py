@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,9 @@ import pytest
 import s3fs
 from hypothesis import HealthCheck, settings
 
+from ssmd.errors import Permanent
 from ssmd.up import servers
+from tests import ports
 
 # Time limits measure the machine, which others use too; what is generated stays random, and a failure prints its seed.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -71,18 +73,21 @@ class S3Server:
         }
 
 
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 @contextlib.contextmanager
-def _running(command: list[str], log: Path, patience: float = 10) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    command: list[str], log: Path, ready: Callable[[], Awaitable[None]], patience: float = 10
+) -> Iterator[None]:
+    """A server from when it is ready on. What it said last is told if it never is."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        yield process
+        try:
+            asyncio.run(ready())
+        except Permanent as e:
+            ended = process.poll()
+            said = log.read_text(errors="replace")[-2000:]
+            pytest.fail(f"{e}; {'it runs' if ended is None else f'it ended with {ended}'}; it said: {said}")
+        yield
     finally:
         process.terminate()
         try:
@@ -103,20 +108,19 @@ def _configuration_of_the_process() -> Iterator[None]:
         os.environ["SSMD_CONFIG"] = before
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Gives a port that nothing listens on."""
-    return _free_port
+    return ports.free_port
 
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """A real nats-server with JetStream."""
     folder = tmp_path_factory.mktemp("nats")
-    port, monitor = _free_port(), _free_port()
+    port, monitor = ports.free_port(), ports.free_port()
     command = servers.nats_command(servers.find_binary("nats-server"), folder, port, monitor)
-    with _running(command, folder / "log"):
-        asyncio.run(servers.nats_ready(monitor))
+    with _running(command, folder / "log", functools.partial(servers.nats_ready, monitor)):
         yield NatsServer(f"nats://127.0.0.1:{port}", monitor)
 
 
@@ -124,10 +128,9 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TemporalServer]:
     """A real Temporal server with its search attributes."""
     folder = tmp_path_factory.mktemp("temporal")
-    port, ui = _free_port(), _free_port()
+    port, ui = ports.free_port(), ports.free_port()
     command = servers.temporal_command(servers.find_binary("temporal"), folder, port, ui)
-    with _running(command, folder / "log"):
-        asyncio.run(servers.temporal_ready(f"127.0.0.1:{port}"))
+    with _running(command, folder / "log", functools.partial(servers.temporal_ready, f"127.0.0.1:{port}")):
         yield TemporalServer(f"127.0.0.1:{port}", f"http://127.0.0.1:{ui}")
 
 
@@ -135,17 +138,17 @@ def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tempor
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3: SeaweedFS."""
     folder = tmp_path_factory.mktemp("s3")
-    ports = {name: _free_port() for name in servers.S3_PORTS}
-    command = servers.s3_command(servers.find_binary("weed"), folder / "objects", ports, "tester", "c4n4ry-s3cr3t")
+    listen = {name: ports.free_port() for name in servers.S3_PORTS}
+    command = servers.s3_command(servers.find_binary("weed"), folder / "objects", listen, "tester", "c4n4ry-s3cr3t")
     # Whoever does not sign may use one bucket, so that a test's proxy may change what was signed.
     identities = folder / "objects" / "identities.json"
     known = json.loads(identities.read_bytes())
     actions = [f"{action}:ssmd-open" for action in ("Read", "Write", "List")]
     known["identities"].append({"name": "anonymous", "actions": actions})
     identities.write_text(json.dumps(known))
-    with _running(command, folder / "log", patience=0):
-        asyncio.run(servers.s3_ready(ports["s3"], ports["s3-filer"]))
-        endpoint = f"http://127.0.0.1:{ports['s3']}"
+    ready = functools.partial(servers.s3_ready, listen["s3"], listen["s3-filer"])
+    with _running(command, folder / "log", ready, patience=0):
+        endpoint = f"http://127.0.0.1:{listen['s3']}"
         client = s3fs.S3FileSystem(
             key="tester", secret="c4n4ry-s3cr3t", endpoint_url=endpoint, client_kwargs={"region_name": "us-east-1"}
         )

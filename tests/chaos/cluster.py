@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from ssmd.up import servers
+from tests.ports import HOST, free_port
 
-from .rig import HOST, ROOT, Platform, free_port
+from .rig import ROOT, Platform
 
 NODES = ("nats-0", "nats-1", "nats-2")
 STREAM = "CHAOS_KALSHI"

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,18 +21,12 @@ from urllib.parse import urlsplit
 import yaml
 
 from ssmd.up import servers
+from tests.ports import HOST, free_port
 
 from .accounts import Account, account
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT = Path(__file__).with_name("without.py")
-HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind((HOST, 0))
-        return int(s.getsockname()[1])
 
 
 _LIBC = ctypes.CDLL(None)

@@ -50,12 +50,7 @@ def setting(data: Path, tmp_path: Path, s3_server: object) -> Setting:
 def worker(setting: Setting, temporal_server: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningWorker]:
     monkeypatch.setenv("SSMD_CONFIG", setting.variables["SSMD_CONFIG"])
     write_addresses(setting.data, temporal_server.address)  # type: ignore[attr-defined]
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = int(s.getsockname()[1])
-    with running_worker(setting.data, port) as running:
+    with running_worker(setting.data) as running:
         running.until("/ready", is_ready)
         yield running
 
@@ -170,7 +165,7 @@ def test_a_store_that_ignores_conditions_is_told_at_start_and_refused(
         setting = Setting(data, tmp_path / "through", through, url)
         monkeypatch.setenv("SSMD_CONFIG", setting.variables["SSMD_CONFIG"])
         write_addresses(data, temporal_server.address)  # type: ignore[attr-defined]
-        with running_worker(data, free_port()) as worker:
+        with running_worker(data) as worker:
             worker.until("/health", lambda status, body: status != 200 and "does not honour If-None-Match" in str(body))
         done = setting.ssmd("publish", FEED, DATE, "--local")
     assert done.returncode == 2

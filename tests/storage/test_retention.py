@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
@@ -236,11 +235,8 @@ def test_a_folder_is_a_store_too(published_day: Setting, tmp_path: Path, s3_serv
 async def test_started_by_hand(setting: Setting, temporal_server: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSMD_CONFIG", setting.variables["SSMD_CONFIG"])
     write_addresses(setting.data, temporal_server.address)  # type: ignore[attr-defined]
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = int(s.getsockname()[1])
     given = jobs.Retention("local")
-    with running_worker(setting.data, port) as worker:
+    with running_worker(setting.data) as worker:
         await asyncio.to_thread(worker.until, "/ready", is_ready)
         command = [servers.find_binary("temporal"), "workflow", "start", "--task-queue", "ssmd"]
         command += ["--type", "ApplyRetention", "--input", '{"environment":"local"}']

@@ -1,6 +1,5 @@
 """Runs of the supervisor with fake services, in this process or in one of its own (`python fakes.py DATA DIARY`)."""
 
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from ssmd import config
 from ssmd.up import wanted
 from ssmd.up.plan import Part
 from ssmd.up.status import Snapshot
+from tests.ports import free_port
 
 SERVICE = Path(__file__).with_name("fake_service.py")
 NEEDS = {
@@ -52,12 +52,6 @@ def parts(diary: Path, instead: dict[str, tuple[str, ...]] | None = None) -> Cal
         return made
 
     return make
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def diary_of(path: Path) -> list[tuple[str, str, int]]:

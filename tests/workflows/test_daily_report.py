@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,12 +73,9 @@ def data(
     addresses = config.Addresses(ENV, "nats://127.0.0.1:1", temporal_server.address, "", {}, {})
     path.write_bytes(msgspec.json.encode(addresses))
     a_day(DATE).write(data / "archive")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = int(s.getsockname()[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSMD_CONFIG", str(folder / "config"))
-        with running_worker(data, port) as worker:
+        with running_worker(data) as worker:
             worker.until("/ready", is_ready)
             yield data
 

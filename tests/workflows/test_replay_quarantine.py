@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,10 +23,7 @@ DAY = jobs.Quarantined(FEED, DATE)
 def worker(tmp_path: Path, temporal_server: object) -> Iterator[RunningWorker]:
     a_day().write(tmp_path / "archive")
     write_addresses(tmp_path, temporal_server.address)  # type: ignore[attr-defined]
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = int(s.getsockname()[1])
-    with running_worker(tmp_path, port) as running:
+    with running_worker(tmp_path) as running:
         running.until("/ready", is_ready)
         yield running
 

@@ -34,17 +34,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def worker(data: Path, temporal_server: object) -> Iterator[RunningWorker]:
     write_addresses(data, temporal_server.address)  # type: ignore[attr-defined]
-    with running_worker(data, _port()) as running:
+    with running_worker(data) as running:
         running.until("/ready", is_ready)
         yield running
-
-
-def _port() -> int:
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @pytest.fixture
@@ -170,7 +162,7 @@ async def test_a_busy_world_is_tried_again(worker: RunningWorker, data: Path, cl
 
 
 async def test_a_killed_worker_costs_nothing_but_time(
-    data: Path, temporal_server: object, client: Client, tmp_path: Path, free_port: Callable[[], int]
+    data: Path, temporal_server: object, client: Client, tmp_path: Path
 ) -> None:
     """kill -9 while it waits; the next worker goes on, and the files are those of an undisturbed run."""
     write_addresses(tmp_path, temporal_server.address)  # type: ignore[attr-defined]
@@ -186,12 +178,12 @@ async def test_a_killed_worker_costs_nothing_but_time(
     (tmp_path / "config" / "feeds").symlink_to(config.config_folder() / "feeds")
     os.environ["SSMD_CONFIG"] = str(tmp_path / "config")
     try:
-        with running_worker(tmp_path, free_port()) as first:
+        with running_worker(tmp_path) as first:
             first.until("/ready", is_ready)
             await _until(lambda: _said(handle), "waiting until the day is sealed")
             first.process.send_signal(signal.SIGKILL)
         a_day(day.date).write(tmp_path / "archive", sealed=True)
-        with running_worker(tmp_path, free_port()) as second:
+        with running_worker(tmp_path) as second:
             second.until("/ready", is_ready)
             rolled = await asyncio.wait_for(handle.result(), 90)
     finally:

@@ -245,7 +245,7 @@ def test_the_documented_defaults_are_these() -> None:
 
 
 def test_a_run_gets_the_date_it_was_due_for_also_when_it_is_made_up_for(
-    harbour: Harbour, capsys: pytest.CaptureFixture[str], temporal_server: Any, free_port: Callable[[], int]
+    harbour: Harbour, capsys: pytest.CaptureFixture[str], temporal_server: Any
 ) -> None:
     """Backfilled, triggered and started by hand: each resolves `yesterday` by when it was due."""
     assert harbour.ssmd("apply") == 0
@@ -268,7 +268,7 @@ def test_a_run_gets_the_date_it_was_due_for_also_when_it_is_made_up_for(
             await asyncio.sleep(0.1)
         raise AssertionError(f"only {ids} ended")
 
-    with running_worker(harbour.data, free_port()) as worker:
+    with running_worker(harbour.data) as worker:
         worker.until("/ready", is_ready)
         found = at(temporal_server.address, results)
         assert {rolled.date for rolled in found.values()} == expected

@@ -57,7 +57,7 @@ async def _kept(handle: WorkflowHandle[object, object], name: str) -> None:
 
 
 async def test_a_worker_syncs_and_announces(  # type: ignore[no-untyped-def]
-    tmp_path: Path, asked: Asked, nats_server, temporal_server, free_port: Callable[[], int]
+    tmp_path: Path, asked: Asked, nats_server, temporal_server
 ) -> None:
     write_addresses(tmp_path, asked, temporal_server.address, nats_server.url)
     heard: list[changes.Changes] = []
@@ -68,7 +68,7 @@ async def test_a_worker_syncs_and_announces(  # type: ignore[no-untyped-def]
 
     await client.subscribe(subjects.secmaster_changes("local"), cb=hear)
     await client.flush()
-    with running_worker(tmp_path, free_port()) as worker:
+    with running_worker(tmp_path) as worker:
         worker.until("/ready", is_ready)
         temporal = await Client.connect(temporal_server.address)
         job = {"feed": FEED}  # as it is typed by hand
@@ -94,7 +94,7 @@ async def test_a_worker_syncs_and_announces(  # type: ignore[no-untyped-def]
 
 
 async def test_the_next_worker_goes_on_where_the_last_one_stopped(  # type: ignore[no-untyped-def]
-    tmp_path: Path, asked: Asked, nats_server, temporal_server, free_port: Callable[[], int]
+    tmp_path: Path, asked: Asked, nats_server, temporal_server
 ) -> None:
     """A venue with a slow page for each market; the worker is told to stop in the middle of them."""
     with urllib.request.urlopen(f"{asked.url}/trade-api/v2/markets?status=open") as answer:
@@ -110,7 +110,7 @@ async def test_the_next_worker_goes_on_where_the_last_one_stopped(  # type: igno
     asked.fault = slowly
     write_addresses(tmp_path, asked, temporal_server.address, nats_server.url)
     temporal = await Client.connect(temporal_server.address)
-    with running_worker(tmp_path, free_port(), "--grace", "5") as worker:
+    with running_worker(tmp_path, "--grace", "5") as worker:
         worker.until("/ready", is_ready)
         handle = await temporal.start_workflow(
             "SyncSecmaster",
@@ -123,7 +123,7 @@ async def test_the_next_worker_goes_on_where_the_last_one_stopped(  # type: igno
             await asyncio.sleep(0.05)
         worker.process.terminate()
         worker.process.wait(15)
-    with running_worker(tmp_path, free_port()) as worker:
+    with running_worker(tmp_path) as worker:
         synced = await handle.result()
     assert (synced.pages, synced.listed, synced.whole) == (12, 12, True)
     assert len(asked.targets) <= 12 + 4, asked.targets  # what the last heartbeat knew of was not asked for again

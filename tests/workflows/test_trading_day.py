@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -81,10 +80,7 @@ def quay(folder: Path, address: str, services: Services, monkeypatch: pytest.Mon
     path.parent.mkdir(parents=True)
     addresses = config.Addresses(ENV, "nats://127.0.0.1:1", address, "", {}, telemetry)
     path.write_bytes(msgspec.json.encode(addresses))
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = int(s.getsockname()[1])
-    with running_worker(data, port) as worker:
+    with running_worker(data) as worker:
         worker.until("/ready", is_ready)
         yield data
 

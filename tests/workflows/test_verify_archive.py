@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,10 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def worker(data: Path, temporal_server: object) -> Iterator[RunningWorker]:
     write_addresses(data, temporal_server.address)  # type: ignore[attr-defined]
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = int(s.getsockname()[1])
-    with running_worker(data, port) as running:
+    with running_worker(data) as running:
         running.until("/ready", is_ready)
         yield running
 

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -185,10 +184,7 @@ def bench(tmp_path: Path, temporal_server: object, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def worker(bench: Bench) -> Iterator[RunningWorker]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = int(s.getsockname()[1])
-    with running_worker(bench.data, port) as running:
+    with running_worker(bench.data) as running:
         running.until("/ready", is_ready)
         yield running
 

@@ -7,7 +7,7 @@ import hashlib
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class Shop:
 
 
 @contextlib.asynccontextmanager
-async def shop(folder: Path, count: int, address: str, free_port: Callable[[], int]) -> AsyncIterator[Shop]:
+async def shop(folder: Path, count: int, address: str) -> AsyncIterator[Shop]:
     data, settings, queue = folder / "data", folder / "config", folder.name
     (settings / "environments").mkdir(parents=True)
     local = yaml.safe_load((config.config_folder() / "environments" / "local.yaml").read_text())
@@ -77,7 +77,7 @@ async def shop(folder: Path, count: int, address: str, free_port: Callable[[], i
     a_long_day().write(data / "archive")
     with contextlib.ExitStack() as stack:
         variables = {"SSMD_CONFIG": str(settings)}
-        workers = [stack.enter_context(running_worker(data, free_port(), variables=variables)) for _ in range(count)]
+        workers = [stack.enter_context(running_worker(data, variables=variables)) for _ in range(count)]
         for worker in workers:
             await asyncio.to_thread(worker.until, "/ready", is_ready, 60)
         named = {str(worker.process.pid): worker for worker in workers}
@@ -174,18 +174,16 @@ async def disturbed(shop: Shop, *, decider: bool) -> dict[str, str]:
 
 
 @pytest.mark.timeout(240)
-async def test_two_workers_share_a_day_and_either_may_be_killed(
-    tmp_path: Path, temporal_server: object, free_port: Callable[[], int]
-) -> None:
+async def test_two_workers_share_a_day_and_either_may_be_killed(tmp_path: Path, temporal_server: object) -> None:
     address = temporal_server.address  # type: ignore[attr-defined]
 
     async def one() -> list[dict[str, str]]:
-        async with shop(tmp_path / "one", 1, address, free_port) as alone:
+        async with shop(tmp_path / "one", 1, address) as alone:
             await asyncio.wait_for((await alone.rollup("alone")).result(), 120)
             return [alone.files()]
 
     async def two(decider: bool) -> list[dict[str, str]]:
-        async with shop(tmp_path / f"two-{decider}", 2, address, free_port) as pair:
+        async with shop(tmp_path / f"two-{decider}", 2, address) as pair:
             together = await shared(pair)
             shutil.rmtree(pair.data / "lake")
             return [together, await disturbed(pair, decider=decider)]

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from ssmd import config
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,10 +59,9 @@ def write_addresses(data: Path, temporal: str, nats: str = "nats://127.0.0.1:1")
 
 
 @contextlib.contextmanager
-def running_worker(
-    data: Path, port: int, *options: str, variables: dict[str, str] | None = None
-) -> Iterator[RunningWorker]:
+def running_worker(data: Path, *options: str, variables: dict[str, str] | None = None) -> Iterator[RunningWorker]:
     """`python -m services.worker`, killed at the end if it still runs."""
+    port = free_port()
     log = data / f"worker-{port}.log"
     command = [sys.executable, "-m", "services.worker", "--data", str(data), "--port", str(port), *options]
     with log.open("wb") as out:

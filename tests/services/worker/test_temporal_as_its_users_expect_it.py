@@ -111,7 +111,7 @@ def settings(front: TlsFront, authority: Authority, **more: Any) -> config.Tempo
 
 
 def test_worker_and_commands_reach_it_by_tls_with_namespace_and_key_by_reference(
-    tmp_path: Path, front: TlsFront, authority: Authority, free_port: Callable[[], int],
+    tmp_path: Path, front: TlsFront, authority: Authority,
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("SSMD_CONFIG", str(tmp_path / "config"))
@@ -129,7 +129,7 @@ def test_worker_and_commands_reach_it_by_tls_with_namespace_and_key_by_reference
     (tmp_path / "config" / "environments" / f"{ENV}.yaml").write_text(json.dumps(environment))
     data = tmp_path / "data"
     a_day(DATE).write(data / "archive")
-    with running_worker(data, free_port(), "--env", ENV) as worker:
+    with running_worker(data, "--env", ENV) as worker:
         worker.until("/ready", is_ready)
         assert run(["report", "--date", DATE, "--env", ENV, "--data", str(data)]) == 0, capfd.readouterr().err
         assert capfd.readouterr().out.startswith(f"ssmd {ENV} {DATE}: {FEED} ")
@@ -186,7 +186,7 @@ def test_a_worker_adds_the_search_attributes_that_are_missing(tmp_path: Path, fr
     server = subprocess.Popen([*command[:first], *there_is], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         write_addresses(tmp_path, f"127.0.0.1:{port}")
-        with running_worker(tmp_path, free_port()) as worker:
+        with running_worker(tmp_path) as worker:
             worker.until("/ready", is_ready, 40)
         asyncio.run(servers.temporal_ready(f"127.0.0.1:{port}"))
     finally:
@@ -198,7 +198,7 @@ def test_a_worker_adds_the_search_attributes_that_are_missing(tmp_path: Path, fr
 
 
 async def test_with_a_deployment_only_the_current_version_works(
-    tmp_path: Path, temporal_server: Any, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, temporal_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSMD_CONFIG", str(tmp_path / "config"))
     shutil.copytree(ROOT / "exchanges" / "feeds", tmp_path / "config" / "feeds")
@@ -213,7 +213,7 @@ async def test_with_a_deployment_only_the_current_version_works(
     addresses = config.Addresses(ENV, "nats://127.0.0.1:1", temporal_server.address, "", {}, {})
     path.write_bytes(msgspec.json.encode(addresses))
     client = await Client.connect(temporal_server.address)
-    with running_worker(data, free_port()) as worker:
+    with running_worker(data) as worker:
         await asyncio.to_thread(worker.until, "/ready", is_ready)
         report = jobs.Report(DATE, deliver=False)
         handle = await client.start_workflow(

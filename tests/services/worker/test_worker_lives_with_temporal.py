@@ -35,7 +35,7 @@ async def test_it_waits_for_temporal_and_outlives_its_absence(tmp_path: Path, fr
     address = f"127.0.0.1:{port}"
     write_addresses(tmp_path, address)
     a_day().write(tmp_path / "archive")
-    with running_worker(tmp_path, free_port()) as worker:
+    with running_worker(tmp_path) as worker:
         body = await asyncio.to_thread(worker.until, "/health", is_red)
         assert f"Temporal at {address} does not answer" in str(body["problems"])
         server = temporal(tmp_path / "server", port, ui)
@@ -74,12 +74,10 @@ async def test_it_waits_for_temporal_and_outlives_its_absence(tmp_path: Path, fr
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["idle", "waiting for a seal"])
-async def test_it_ends_at_once(
-    tmp_path: Path, temporal_server: object, free_port: Callable[[], int], waits: bool
-) -> None:
+async def test_it_ends_at_once(tmp_path: Path, temporal_server: object, waits: bool) -> None:
     write_addresses(tmp_path, temporal_server.address)  # type: ignore[attr-defined]
     client = await Client.connect(temporal_server.address)  # type: ignore[attr-defined]
-    with running_worker(tmp_path, free_port()) as worker:
+    with running_worker(tmp_path) as worker:
         await asyncio.to_thread(worker.until, "/ready", is_ready)
         handle = None
         if waits:
