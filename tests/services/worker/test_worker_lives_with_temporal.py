@@ -87,7 +87,7 @@ async def test_it_ends_at_once(tmp_path: Path, temporal_server: object, waits: b
         start = time.monotonic()
         worker.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(worker.process.wait, 15) == 0
-        assert time.monotonic() - start < 4
+        assert time.monotonic() - start < 12
         if handle is not None:
             await handle.terminate()
 
@@ -138,6 +138,6 @@ def test_an_interrupted_local_job_ends_soon_and_publishes_nothing(tmp_path: Path
         job.send_signal(signal.SIGTERM)
         rest = job.stderr.read()
         assert job.wait(10) == 2
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 9
     assert "was interrupted" in rest
     assert not (tmp_path / "lake").exists()
