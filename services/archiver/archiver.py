@@ -17,7 +17,7 @@ from nats.js.errors import APIError, NotFoundError
 from services.archiver import delivery
 from services.archiver.delivery import Deliveries, Delivery
 from services.archiver.store import Key, Store
-from ssmd import broker, config, durable, frames, subjects
+from ssmd import broker, config, durable, ending, frames, subjects
 from ssmd.archive import Manifest, Ranges
 from ssmd.clock import SECOND_NS
 from ssmd.events import GapCause, Session
@@ -120,9 +120,7 @@ class Archiver:
                 self._log.warning("stopping before the end of the stream; the next start goes on", reason=str(e))
             await self._commit(finish=lambda: self._store.of_day(None))
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await ending.end(tasks)
 
     # ------------------------------------------------------------------------------------------------ consuming
 

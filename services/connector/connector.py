@@ -19,7 +19,7 @@ from services.connector.instruments import Instruments, Rest
 from services.connector.pace import Pace
 from services.connector.publisher import Publisher
 from services.connector.spread import Spread
-from ssmd import broker, config, durable, frames, subjects
+from ssmd import broker, config, durable, ending, frames, subjects
 from ssmd.changes import Changes
 from ssmd.clock import SECOND_NS, Clock, RecordedClock
 from ssmd.errors import Permanent, Transient
@@ -217,10 +217,7 @@ class Connector:
             except TimeoutError:
                 self._log.warning("stopping with frames that NATS has not taken; they stay in the journal")
         finally:
-            carriers = list(self._tasks.values())
-            for task in (stopped, capture, *background, *carriers):
-                task.cancel()
-            await asyncio.gather(stopped, capture, *background, *carriers, return_exceptions=True)
+            await ending.end([stopped, capture, *background, *self._tasks.values()])
             await self._rest.close()
 
     # ----------------------------------------------------------------------------------------------- connections

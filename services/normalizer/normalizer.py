@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 
 from exchanges.port import Venue
 from services.normalizer.translation import Translation
-from ssmd import broker, subjects
+from ssmd import broker, ending, subjects
 from ssmd.telemetry import Telemetry
 
 # Of frames not looked at yet, about 100,000: beyond that they are dropped, and a gap tells it.
@@ -48,7 +48,7 @@ class Normalizer:
         if connecting.done():
             connecting.result()
         await stopped
-        connecting.cancel()
+        await ending.end([connecting])
         if self._nats is not None:
             await self._nats.close()
 
