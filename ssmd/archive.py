@@ -109,7 +109,7 @@ class PartState(msgspec.Struct):
     symbols: dict[str, int] = msgspec.field(default_factory=dict)  # frames of each
     hours: list[int] = msgspec.field(default_factory=list)  # of the UTC day, of which it has frames
     started_ns: int = 0  # by our clock, for rotation
-    crc32: int | None = None  # of its bytes; None in a part begun before this was kept
+    crc32: int | None = None  # of its bytes; null in a part begun before this was kept
 
 
 class ConnState(msgspec.Struct):

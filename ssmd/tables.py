@@ -117,7 +117,7 @@ class Covered(msgspec.Struct, frozen=True):
     """What of a day is there of `symbols` (they share it): see ssmd.coverage for what the words mean."""
 
     symbols: list[str]  # instruments
-    condition: Condition  # available, degraded, missing or repaired
+    condition: Condition  # of the day, in a word
     covered_ns: int  # of the day, on a connection that stood and in no gap
     gap_ns: dict[GapCause, int]  # of the day in gaps, by cause
     gaps: int  # how many
@@ -139,7 +139,7 @@ class LakeDay(msgspec.Struct, frozen=True):
     format: int = FORMAT  # of this file
     software: str = ""  # that wrote it, and the grammar it used
     coverage: list[Covered] = []  # how much of the day is there, of which instruments
-    precision: tuple[int, ...] | None = None  # of all files: decimals of prices, of sizes, digits; None in old ones
+    precision: tuple[int, ...] | None = None  # of all files: decimals of prices, of sizes, digits; null in old ones
 
 
 def load_day(path: Path) -> LakeDay:

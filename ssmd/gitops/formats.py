@@ -76,9 +76,14 @@ def reference() -> str:
 
 def page(text: str) -> str:
     """A page with its made part made again."""
+    return filled(text, reference())
+
+
+def filled(text: str, made: str) -> str:
+    """A page with what is between its two marks replaced."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{made}\n{END}{after}"
 
 
 def _models(model: type[BaseModel]) -> list[type[BaseModel]]:

@@ -15,10 +15,8 @@ recording of the spot market, with a connection that is lost and a frame that is
 """
 
 import importlib
-import json
 import sys
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -87,6 +85,7 @@ class Capture:
         kept = journal.Journal(data / "journal" / self.feed)
         store = Store(data / "archive", self.feed)
         store.recover()
+        store.cursor.stream = subjects.stream("local", self.feed)
         for seq, (channel, symbol, message) in enumerate(self.frames, 1):
             head = frames.parse(message)
             subject = subjects.frame("local", self.feed, channel, None if symbol == frames.ALL else symbol)
@@ -110,7 +109,7 @@ def _commit(store: Store, seal: Sequence[str] = ()) -> None:
 
 
 def spot() -> Capture:
-    """Binance's spot market as recorded; the book that the recorder asked for is the answer to our adapter's request."""
+    """Binance's spot market as recorded; the book that the recorder asked for answers our adapter's request."""
     made = Capture("binance")
     channels, symbols = ("depth@100ms", "trade", "bookTicker"), ("BTCUSDT",)
     adapter = made.venue.adapter(Subscription(channels, symbols))
@@ -178,7 +177,9 @@ def futures_with_faults() -> Capture:
     cut = next(frames.parse(m).wire() for channel, _, m in reversed(made.frames) if channel == "bookTicker")[:70]
     told = talk.adapter.received(cut, talk.now_ns + MS)
     made.take(talk.now_ns + MS, cut, told)
-    unknown = Gap(f"{made.conn}-2", made.feed, made.conn, [], talk.now_ns + MS, talk.now_ns + MS, "parse", told.bad or "")
+    unknown = Gap(
+        f"{made.conn}-2", made.feed, made.conn, [], talk.now_ns + MS, talk.now_ns + MS, "parse", told.bad or ""
+    )
     made.gap(talk.now_ns + 2 * MS, unknown)
     listen(talk, start_ns + 30 * SECOND)
     made.session(made.now_ns, "alive", connected=True)
