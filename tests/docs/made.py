@@ -5,8 +5,8 @@
 Real frames of the repository's fixtures, numbered, journalled, archived and rolled up by the real parts:
 
     binance/2024-08-08         BTCUSDT, 1.7 s, as recorded
-    kraken-futures/2021-07-22  three contracts, 28 s, as recorded; and what Kraken listed then
-    deribit/2021-07-22         ten options, 30 s, as recorded; and the fees of the options listed in May 2022
+    kraken-futures/2021-07-22  three contracts, 28 s, as recorded
+    deribit/2021-07-22         ten options, 30 s, as recorded; some of what was listed then, and fees of May 2022
 
 and, since no recording that may be copied has a fault in it, half a minute of the Binance futures simulator beside the
 recording of the spot market, with a connection that is lost and a frame that is cut short:
@@ -195,14 +195,14 @@ def _take_new(made: Capture, talk: Talk) -> None:
 
 
 def listing(data: Path) -> None:
-    """What Kraken Futures listed on the evening of the recording."""
-    venue = Capture("kraken-futures").venue
-    body = (FIXTURES / "kraken_futures/fixtures/rest/instruments-2021-07.json").read_bytes()
-    page = venue.instruments_page(venue.instruments([])[0], body)
-    before = versions.load(data / "lake", versions.INSTRUMENTS, "kraken-futures")
+    """Some of what Deribit listed on the evening of the recording."""
+    venue = Capture("deribit").venue
+    body = (FIXTURES / "deribit/fixtures/rest/get_instruments-BTC-2021-07-excerpt.json").read_bytes()
+    page = venue.instruments_page(venue.instruments(["BTC"])[0], body)
+    before = versions.load(data / "lake", versions.INSTRUMENTS, "deribit")
     found = FoundInstruments(venue, before, {})
-    found.add(page.records, FUTURES_NS)
-    versions.publish(data / "lake", versions.INSTRUMENTS, before, found.rows, FUTURES_NS, whole=True, full=True)
+    found.add(page.records, OPTIONS_NS)
+    versions.publish(data / "lake", versions.INSTRUMENTS, before, found.rows, OPTIONS_NS, whole=True, full=True)
 
 
 def fees(data: Path) -> None:
