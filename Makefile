@@ -64,6 +64,7 @@ formats: install ## make docs/configuration.md and the JSON Schemas again, after
 docs: formats ## make again the pages that are made from the program: commands, formats, venues, cookbook
 	$(BIN)/python -m ssmd.cli.reference
 	$(BIN)/python -m tests.docs.formats
+	$(BIN)/python -m tests.docs.cookbook
 	$(BIN)/python -m tests.exchanges.docs
 
 .PHONY: lock

@@ -53,7 +53,7 @@ def _run(command: str, data: Path) -> str:
     arguments = [sys.executable, "-m", "ssmd", *shlex.split(command.partition("  #")[0])[1:], "--data", "."]
     variables = {**os.environ, "PYTHONPATH": str(config.application_folder())}
     done = subprocess.run(arguments, cwd=data, env=variables, capture_output=True, text=True, timeout=60)
-    return done.stdout + done.stderr
+    return done.stdout if done.returncode == 0 else done.stderr
 
 
 @contextlib.contextmanager

@@ -29,5 +29,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_index_names_every_page() -> None:
     index = ROOT / "docs" / "README.md"
     linked = {(index.parent / target).resolve() for target, _ in LINK.findall(index.read_text())}
-    assert set(PAGES) - linked - {index} - set((ROOT / "deploy").glob("*.md")) == set()
+    lost = set(PAGES) - linked - {index} - set((ROOT / "deploy").glob("*.md"))
+    assert not lost, f"add a line for {', '.join(sorted(page.name for page in lost))} to docs/README.md"
     assert "(docs/README.md)" in (ROOT / "README.md").read_text()
