@@ -58,8 +58,8 @@ def session(folder: Path) -> str:
         os.killpg(up.pid, signal.SIGINT)
         up.wait(60)
     terminal = _clean(log.read_text(), tree)
-    text = f"First terminal:\n\n```console\n$ {first}\n{terminal}\n```\n\nSecond terminal, before the Ctrl-C in the first:\n\n"
-    return HEAD + text + "\n".join(told)
+    text = f"First terminal:\n\n```console\n$ {first}\n{terminal}\n```\n\n"
+    return f"{HEAD}{text}Second terminal, before the Ctrl-C in the first:\n\n" + "\n".join(told)
 
 
 def _ran(command: str, tree: Path) -> str:

@@ -12,7 +12,7 @@ def test_the_page_has_the_readmes_commands_in_their_order() -> None:
 
 
 def test_every_command_of_it_answered() -> None:
-    answers = re.findall(r"^```console\n\$ .+\n(.*?)^```", session.PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    answers = re.findall(r"^```console\n\$ [^\n]+\n(.*?)^```", session.PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert len(answers) == len(session.commands())
     for answer in answers:
         assert answer.strip() and "error:" not in answer
