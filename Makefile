@@ -60,6 +60,13 @@ bench-peers: ## install the peers that want an environment of their own
 formats: install ## make docs/configuration.md and the JSON Schemas again, after changing a model
 	$(BIN)/python -m ssmd.gitops.formats
 
+.PHONY: docs
+docs: formats ## make again the pages that are made from the program: commands, formats, venues, cookbook
+	$(BIN)/python -m ssmd.cli.reference
+	$(BIN)/python -m tests.docs.formats
+	$(BIN)/python -m tests.docs.cookbook
+	$(BIN)/python -m tests.exchanges.docs
+
 .PHONY: lock
 lock: ## pin all dependencies with hashes (needs uv)
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --extra servers --extra dev \

@@ -20,6 +20,7 @@ from bench.query_day import HOUR_NS, HOURS, START_NS, Day, make
 from bench.size import Size
 from ssmd import config, lake
 from ssmd.clock import DAY_NS
+from ssmd.lake import macros
 
 ROUNDS = 3
 BESIDE = "DuckDB over JSONL.gz"
@@ -105,7 +106,8 @@ _RAW = {
     "book_deltas": (
         "orderbook_delta",
         "market_ticker VARCHAR, price_dollars DECIMAL(18,6), delta_fp DECIMAL(18,2), side VARCHAR",
-        "ts_recv, m.market_ticker AS symbol, 'kalshi' AS feed, conn, n, 0 AS item, "
+        "ts_recv, make_timestamp_ns(ts_recv)::DATE AS date, m.market_ticker AS symbol, 'kalshi' AS feed, conn, n, "
+        "0 AS item, "
         "CASE m.side WHEN 'yes' THEN 'bid' ELSE 'ask' END AS side, "
         "CASE m.side WHEN 'yes' THEN m.price_dollars ELSE 1 - m.price_dollars END::DECIMAL(18,6) AS price, "
         "NULL::DECIMAL(18,2) AS size, m.delta_fp AS change",
@@ -113,7 +115,8 @@ _RAW = {
     "book_snapshots": (
         "orderbook_snapshot",
         "market_ticker VARCHAR, yes_dollars_fp VARCHAR[][], no_dollars_fp VARCHAR[][]",
-        "ts_recv, m.market_ticker AS symbol, 'kalshi' AS feed, conn, n, 0 AS item, "
+        "ts_recv, make_timestamp_ns(ts_recv)::DATE AS date, m.market_ticker AS symbol, 'kalshi' AS feed, conn, n, "
+        "0 AS item, "
         "list_transform(m.yes_dollars_fp, lambda x: {'price': x[1]::DECIMAL(18,6), 'size': x[2]::DECIMAL(18,2)}) "
         "AS bids, "
         "list_transform(m.no_dollars_fp, lambda x: {'price': (1 - x[1]::DECIMAL(18,6))::DECIMAL(18,6), "
@@ -121,8 +124,9 @@ _RAW = {
     ),
 }
 _GAPS = (
-    "CREATE VIEW gaps AS SELECT frame.gap, frame.cause, frame.start AS ts_start, frame.end AS ts_end, frame.symbols "
-    "FROM read_json('{raw}/_gap_*.jsonl.gz', format = 'newline_delimited', columns = {{ts_recv: 'BIGINT', "
+    "CREATE VIEW gaps AS SELECT 'kalshi' AS feed, conn AS session, frame.gap, frame.cause, "
+    "frame.start AS ts_start, frame.end AS ts_end, frame.symbols "
+    "FROM read_json('{raw}/_gap_*.jsonl.gz', format = 'newline_delimited', columns = {{ts_recv: 'BIGINT', conn: 'VARCHAR', "
     "n: 'BIGINT', frame: 'STRUCT(gap VARCHAR, cause VARCHAR, start BIGINT, \"end\" BIGINT, symbols VARCHAR[])'}}) "
     "QUALIFY row_number() OVER (PARTITION BY frame.gap ORDER BY ts_recv DESC, n DESC) = 1"
 )
@@ -176,8 +180,11 @@ def over_raw(day: Day, segments: str = "*") -> duckdb.DuckDBPyConnection:
             f"{{ts_recv: 'BIGINT', conn: 'VARCHAR', n: 'BIGINT', frame: 'STRUCT(msg STRUCT({shape}))'}}))"
         )
     connection.execute(_GAPS.format(raw=day.raw))
-    connection.execute("CREATE TABLE sessions (type VARCHAR, feed VARCHAR, session VARCHAR, detail VARCHAR)")
-    lake.make_book_at(connection)
+    connection.execute(
+        "CREATE TABLE sessions (ts_recv BIGINT, type VARCHAR, feed VARCHAR, conn VARCHAR, session VARCHAR, "
+        "detail VARCHAR)"
+    )
+    macros.make_books(connection)
     return connection
 
 

@@ -34,19 +34,19 @@ Ranges = list[tuple[int, int]]  # inclusive, ascending, not touching
 class Segment(msgspec.Struct, frozen=True):
     """A finished archive file. `bytes` compressed, `raw_bytes` not; `members` gzip members; ts in ns."""
 
-    name: str
-    channel: str
-    records: int
-    bytes: int
-    raw_bytes: int
-    members: int
-    sha256: str
-    seq_first: int
-    seq_last: int
-    ts_recv_first: int
-    ts_recv_last: int
-    symbols: dict[str, int]
-    hours: list[int]
+    name: str  # of the file, beside the manifest
+    channel: str  # all its frames are of
+    records: int  # lines
+    bytes: int  # of the file, compressed
+    raw_bytes: int  # of its lines
+    members: int  # gzip members: one for each commit
+    sha256: str  # of the file
+    seq_first: int  # of the NATS stream
+    seq_last: int  # of the NATS stream
+    ts_recv_first: int  # ns
+    ts_recv_last: int  # ns
+    symbols: dict[str, int]  # frames of each; `all`: of no single one
+    hours: list[int]  # of the UTC day, of which it has frames
 
 
 class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -55,32 +55,32 @@ class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
     `heard` is when its latest frame came (ns), of whatever day; 0 in old manifests.
     """
 
-    conn: str
-    first: int
-    last: int
-    frames: int
-    holes: Ranges = []
-    closed: str | None = None
-    heard: int = 0
+    conn: str  # its name
+    first: int  # the first `n` of that day
+    last: int  # the last `n` of that day
+    frames: int  # how many are there
+    holes: Ranges = []  # first and last `n` of what is missing between
+    closed: str | None = None  # why it ended, if it did
+    heard: int = 0  # when its latest frame came (ns), of whatever day; 0 in old manifests
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=False):
     """Enough to answer "is this day whole?" without opening a file."""
 
-    feed: str
-    date: str
-    format: int = FORMAT
-    revision: int = 0
-    sealed: bool = False
-    sealed_at: int | None = None
-    software: str = ""
-    segments: list[Segment] = []
-    connections: list[Connection] = []
-    sessions: list[msgspec.Raw] = []
-    gaps: list[msgspec.Raw] = []
-    counts: dict[str, int] = {}
-    symbols: dict[str, int] = {}
-    quarantined: dict[str, int] = {}
+    feed: str  # as in feeds/
+    date: str  # the UTC day by `ts_recv`
+    format: int = FORMAT  # of this file
+    revision: int = 0  # counts up each time that the day changes
+    sealed: bool = False  # the day is over: every connection has ended or passed midnight
+    sealed_at: int | None = None  # ns
+    software: str = ""  # that wrote it
+    segments: list[Segment] = []  # every file of the day; readers go by this list
+    connections: list[Connection] = []  # what is there of each, and what is missing
+    sessions: list[msgspec.Raw] = []  # `_session` rows but for `alive`, each with its time in `ts`
+    gaps: list[msgspec.Raw] = []  # `_gap` rows, the latest of each gap
+    counts: dict[str, int] = {}  # frames by channel
+    symbols: dict[str, int] = {}  # frames by instrument
+    quarantined: dict[str, int] = {}  # frames on `_bad` by reason
 
     @property
     def frames(self) -> int:
@@ -95,31 +95,31 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=False):
 class PartState(msgspec.Struct):
     """What the cursor knows of one part: where it is and how much of it counts."""
 
-    date: str
-    channel: str
+    date: str  # the UTC day
+    channel: str  # all its frames are of
     name: str  # of the finished segment; the part is this with .part behind
-    bytes: int = 0
-    raw_bytes: int = 0
-    records: int = 0
-    members: int = 0
-    seq_first: int = 0
-    seq_last: int = 0
-    ts_recv_first: int = 0
-    ts_recv_last: int = 0
-    symbols: dict[str, int] = msgspec.field(default_factory=dict)
-    hours: list[int] = msgspec.field(default_factory=list)
+    bytes: int = 0  # that are committed: what is behind them does not count
+    raw_bytes: int = 0  # of its lines
+    records: int = 0  # lines
+    members: int = 0  # gzip members
+    seq_first: int = 0  # of the NATS stream
+    seq_last: int = 0  # of the NATS stream
+    ts_recv_first: int = 0  # ns
+    ts_recv_last: int = 0  # ns
+    symbols: dict[str, int] = msgspec.field(default_factory=dict)  # frames of each
+    hours: list[int] = msgspec.field(default_factory=list)  # of the UTC day, of which it has frames
     started_ns: int = 0  # by our clock, for rotation
-    crc32: int | None = None  # of its bytes; None in a part begun before this was kept
+    crc32: int | None = None  # of its bytes; null in a part begun before this was kept
 
 
 class ConnState(msgspec.Struct):
     """One connection: what is archived of it, when it was last heard, how it ended."""
 
-    archived: Ranges = msgspec.field(default_factory=list)
-    last_ts_recv: int = 0
+    archived: Ranges = msgspec.field(default_factory=list)  # ranges of `n`, first and last included
+    last_ts_recv: int = 0  # when it was last heard (ns)
     touched_ns: int = 0  # by our clock
     frames: int | None = None  # its last n, once it is closed
-    closed: str | None = None
+    closed: str | None = None  # why it ended
 
 
 class DayState(msgspec.Struct):
@@ -127,23 +127,23 @@ class DayState(msgspec.Struct):
 
     conns: dict[str, tuple[int, int, int]] = msgspec.field(default_factory=dict)  # first n, last n, frames
     sessions: list[msgspec.Raw] = msgspec.field(default_factory=list)  # with their time, but for `alive`
-    gaps: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict)
-    quarantined: dict[str, int] = msgspec.field(default_factory=dict)
-    sealed: bool = False
+    gaps: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict)  # the latest row of each, by id
+    quarantined: dict[str, int] = msgspec.field(default_factory=dict)  # frames by reason
+    sealed: bool = False  # as in the manifest
     touched_ns: int = 0  # by our clock
 
 
 class Cursor(msgspec.Struct):
     """The archiver's committed state; of days not yet finished into segments it knows more than their manifests."""
 
-    feed: str
-    stream: str = ""
-    seq: int = 0
+    feed: str  # as in feeds/
+    stream: str = ""  # of NATS
+    seq: int = 0  # of the last frame that is archived: reading goes on after it
     last: tuple[str, int] | None = None  # the frame at `seq`
-    format: int = FORMAT
-    conns: dict[str, ConnState] = msgspec.field(default_factory=dict)
-    parts: list[PartState] = msgspec.field(default_factory=list)
-    days: dict[str, DayState] = msgspec.field(default_factory=dict)
+    format: int = FORMAT  # of this file
+    conns: dict[str, ConnState] = msgspec.field(default_factory=dict)  # by name
+    parts: list[PartState] = msgspec.field(default_factory=list)  # segments that are being written
+    days: dict[str, DayState] = msgspec.field(default_factory=dict)  # that may still change
 
 
 class TimedSession(Session, frozen=True, omit_defaults=True):

@@ -34,16 +34,16 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     `ts_recv` is nanoseconds since the epoch; `(conn, n)` is the frame's identity.
     """
 
-    ts_recv: int
-    conn: str
-    n: int
-    seq: int = 0
-    frame: msgspec.Raw = msgspec.Raw(b"")
-    text: str | None = None
-    b64: str | None = None
-    head: str = ""
-    tail: str = ""
-    reason: str | None = None
+    ts_recv: int  # ns since the epoch, right after our socket read
+    conn: str  # the connection, for ever unique
+    n: int  # the frame's number on it, from 1 without holes, our own rows included
+    seq: int = 0  # of the NATS stream, when it was archived; where it came from, no more
+    frame: msgspec.Raw = msgspec.Raw(b"")  # the venue's JSON, byte for byte
+    text: str | None = None  # instead of `frame`: a text that is no JSON on one line
+    b64: str | None = None  # instead of `frame`: bytes that are no UTF-8
+    head: str = ""  # white space before the frame
+    tail: str = ""  # white space after it
+    reason: str | None = None  # why it is quarantined (channel `_bad`)
 
     def wire(self) -> bytes:
         """The exact bytes the venue sent."""

@@ -21,8 +21,8 @@ NAME = archive.MOVED
 class Moved(msgspec.Struct, frozen=True):
     """Which objects of which store stand for files that were here; paths as in the store."""
 
-    store: str
-    objects: list[Object] = []
+    store: str  # its address
+    objects: list[Object] = []  # by their path in the store
 
     def of(self, path: str) -> Object | None:
         return next((o for o in self.objects if o.path == path), None)

@@ -31,15 +31,15 @@ FOLDER = "published"
 class Published(msgspec.Struct, frozen=True):
     """A published day: the bytes of its manifests (`lake` None: not rolled up), and what they name."""
 
-    feed: str
-    date: str
+    feed: str  # as in feeds/
+    date: str  # the UTC day
     revision: int  # of the archive manifest
-    archive: str
-    lake: str | None
-    objects: list[Object]
-    published_at: int = 0
-    software: str = ""
-    format: int = FORMAT
+    archive: str  # the archive's manifest, as it is
+    lake: str | None  # the lake's, as it is; null: not rolled up
+    objects: list[Object]  # every file that they name
+    published_at: int = 0  # ns
+    software: str = ""  # that wrote it
+    format: int = FORMAT  # of this file
 
     @property
     def bytes(self) -> int:
@@ -55,13 +55,13 @@ class Published(msgspec.Struct, frozen=True):
 class Versions(msgspec.Struct, frozen=True):
     """A published table of versions (ssmd.versions): the bytes of its manifest, and what that names."""
 
-    feed: str
-    table: str
-    manifest: str
-    objects: list[Object]
-    published_at: int = 0
-    software: str = ""
-    format: int = FORMAT
+    feed: str  # as in feeds/
+    table: str  # instruments or fees
+    manifest: str  # as it is
+    objects: list[Object]  # every file that it names
+    published_at: int = 0  # ns
+    software: str = ""  # that wrote it
+    format: int = FORMAT  # of this file
 
 
 T = TypeVar("T", Published, Versions)

@@ -50,11 +50,11 @@ class Changed(Transient):
 class Object(msgspec.Struct, frozen=True):
     """A data object: its path in the store, and the SHA-256 of all of it and of each block."""
 
-    path: str
-    bytes: int
-    sha256: str
-    blocks: list[str]
-    block_bytes: int = BLOCK_BYTES
+    path: str  # in the store
+    bytes: int  # of it
+    sha256: str  # of all of it
+    blocks: list[str]  # SHA-256 of each block
+    block_bytes: int = BLOCK_BYTES  # of a block, but the last
 
 
 class Store(Protocol):

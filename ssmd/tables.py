@@ -99,11 +99,13 @@ def manifest_path(feed: str, date: str) -> Path:
 
 
 class LakeFile(msgspec.Struct, frozen=True):
-    table: str
+    """A Parquet file of a day: one hour of one table."""
+
+    table: str  # its name
     path: str  # relative to the lake
-    rows: int
-    bytes: int
-    sha256: str
+    rows: int  # in it
+    bytes: int  # of the file
+    sha256: str  # of the file
 
 
 def hour_of(file: LakeFile) -> int:
@@ -114,30 +116,30 @@ def hour_of(file: LakeFile) -> int:
 class Covered(msgspec.Struct, frozen=True):
     """What of a day is there of `symbols` (they share it): see ssmd.coverage for what the words mean."""
 
-    symbols: list[str]
-    condition: Condition
-    covered_ns: int
-    gap_ns: dict[GapCause, int]
-    gaps: int
+    symbols: list[str]  # instruments
+    condition: Condition  # of the day, in a word
+    covered_ns: int  # of the day, on a connection that stood and in no gap
+    gap_ns: dict[GapCause, int]  # of the day in gaps, by cause
+    gaps: int  # how many
 
 
 class LakeDay(msgspec.Struct, frozen=True):
     """A rolled-up day: what it was made from, what it holds, what became of every frame."""
 
-    feed: str
-    date: str
+    feed: str  # as in feeds/
+    date: str  # the UTC day by `ts_recv`
     revision: int  # of the archive manifest it was made from
     inputs: dict[str, str]  # archive segment name -> sha256
-    files: list[LakeFile]
-    frames: int
-    with_events: int
-    control: int
-    quarantined: dict[str, int]
-    events: dict[str, int]
-    format: int = FORMAT
-    software: str = ""
-    coverage: list[Covered] = []
-    precision: tuple[int, ...] | None = None  # of all files: decimals of prices, of sizes, digits; None in old ones
+    files: list[LakeFile]  # every file of the day; readers go by this list
+    frames: int  # in the archive: with_events + control + quarantined
+    with_events: int  # that say something of a market, or are our own rows
+    control: int  # acknowledgements and the like, which say nothing
+    quarantined: dict[str, int]  # that are in no table, by reason
+    events: dict[str, int]  # rows by table
+    format: int = FORMAT  # of this file
+    software: str = ""  # that wrote it, and the grammar it used
+    coverage: list[Covered] = []  # how much of the day is there, of which instruments
+    precision: tuple[int, ...] | None = None  # of all files: decimals of prices, of sizes, digits; null in old ones
 
 
 def load_day(path: Path) -> LakeDay:

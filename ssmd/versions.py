@@ -30,8 +30,8 @@ KEEP_MERGED_NS = 24 * 3600 * 1_000_000_000  # readers that began before may stil
 
 _DECIMAL = pa.decimal128(38, 20)
 _COMMON: list[tuple[str, pa.DataType]] = [
-    ("feed", pa.string()),
-    ("symbol", pa.string()),
+    ("feed", pa.string()),  # as in feeds/
+    ("symbol", pa.string()),  # the venue's name of the instrument (of fees: or a series)
     ("valid_from", pa.int64()),  # ns, when the venue's answer came
     ("change", pa.string()),  # listed, changed, delisted
 ]
@@ -57,22 +57,22 @@ INSTRUMENTS = Table(
     pa.schema(
         [
             *_COMMON,
-            ("status", pa.string()),
-            ("kind", pa.string()),
-            ("series", pa.list_(pa.string())),
-            ("base", pa.string()),
-            ("quote", pa.string()),
-            ("event", pa.string()),
-            ("title", pa.string()),
-            ("tick_size", _DECIMAL),
-            ("lot_size", _DECIMAL),
-            ("contract_size", _DECIMAL),
-            ("strike", _DECIMAL),
-            ("ts_open", pa.int64()),
-            ("ts_close", pa.int64()),
-            ("ts_expiry", pa.int64()),
-            ("ts_settled", pa.int64()),
-            ("settlement_value", _DECIMAL),
+            ("status", pa.string()),  # upcoming, open, paused, closed, settled, delisted
+            ("kind", pa.string()),  # spot, perpetual, future, option, combo, binary, scalar, other
+            ("series", pa.list_(pa.string())),  # the words by which an environment selects it
+            ("base", pa.string()),  # what is traded
+            ("quote", pa.string()),  # what it is paid in
+            ("event", pa.string()),  # what it belongs to, where the venue groups instruments
+            ("title", pa.string()),  # for readers
+            ("tick_size", _DECIMAL),  # the price's step, the finest there is
+            ("lot_size", _DECIMAL),  # the size's step
+            ("contract_size", _DECIMAL),  # what one contract is of
+            ("strike", _DECIMAL),  # of an option, or of a binary one
+            ("ts_open", pa.int64()),  # ns, trading begins
+            ("ts_close", pa.int64()),  # ns, trading ends
+            ("ts_expiry", pa.int64()),  # ns
+            ("ts_settled", pa.int64()),  # ns
+            ("settlement_value", _DECIMAL),  # what one contract paid
             *_TAIL,
         ]
     ),
@@ -84,10 +84,10 @@ FEES = Table(
         [
             *_COMMON,
             ("of", pa.string()),  # instrument, or series: then `symbol` is one
-            ("volume", _DECIMAL),
-            ("maker", _DECIMAL),
-            ("taker", _DECIMAL),
-            ("basis", pa.string()),
+            ("volume", _DECIMAL),  # turnover of 30 days (USD) from which on it holds
+            ("maker", _DECIMAL),  # fraction of `basis`; negative: a rebate
+            ("taker", _DECIMAL),  # fraction of `basis`
+            ("basis", pa.string()),  # value (price x size), amount (size), p(1-p) (size x price x (1 - price))
             ("since", pa.int64()),  # ns, when the venue says that it begins or began
             *_TAIL,
         ]
@@ -100,35 +100,35 @@ class VersionFile(msgspec.Struct, frozen=True):
     """Rows of the revisions up to `last`; `tier` is how often they were merged."""
 
     path: str  # relative to the lake
-    rows: int
-    bytes: int
-    sha256: str
-    first: int
-    last: int
-    tier: int = 0
+    rows: int  # in it
+    bytes: int  # of the file
+    sha256: str  # of the file
+    first: int  # revision of which it has rows
+    last: int  # revision of which it has rows
+    tier: int = 0  # how often its rows were merged
 
 
 class Merged(msgspec.Struct, frozen=True):
     """A file whose rows are in another one since a time (ns)."""
 
-    path: str
-    at_ns: int
+    path: str  # relative to the lake
+    at_ns: int  # when its rows were in another file
 
 
 class Manifest(msgspec.Struct, frozen=True):
     """A feed's versions: the files in the order of time, and when the venue was asked last (ns)."""
 
-    table: str
-    feed: str
+    table: str  # instruments or fees
+    feed: str  # as in feeds/
     revision: int = 0  # of the rows: a sync that finds nothing new leaves it
-    files: list[VersionFile] = []
-    synced_ns: int = 0
+    files: list[VersionFile] = []  # in the order of time
+    synced_ns: int = 0  # when the venue was asked last
     whole_ns: int = 0  # the last time that everything was read
     full_ns: int = 0  # and with all that is not open any more
     announced: int = 0  # revisions up to this one were published as changes
-    merged: list[Merged] = []
-    format: int = FORMAT
-    software: str = ""
+    merged: list[Merged] = []  # files that readers who began before may still have in hand
+    format: int = FORMAT  # of this file
+    software: str = ""  # that wrote it
 
 
 Key = tuple[Any, ...]

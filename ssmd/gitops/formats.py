@@ -44,7 +44,7 @@ def _json_schema(model: type[BaseModel]) -> str:
     parts = schema.get("$defs", {})
     for one in _models(model):
         part = schema if one is model else parts[one.__name__]
-        part["description"] = _prose(one)
+        part["description"] = prose(one)
         for name, meaning in _meanings(one).items():
             alias = one.model_fields[name].alias or name
             part["properties"][alias]["description"] = meaning
@@ -59,15 +59,15 @@ def reference() -> str:
         for one in _models(model):
             if one is not model:
                 out.append(f"### {one.__name__}\n")
-            out += [f"{_prose(one)}\n"] if _prose(one) else []
+            out += [f"{prose(one)}\n"] if prose(one) else []
             out.append("| field | type | default | meaning |\n|---|---|---|---|")
-            meanings = _meanings(one)
+            comments = _meanings(one)
             for name, info in one.model_fields.items():
                 cells = (
                     f"`{info.alias or name}`",
                     _type(one, name),
                     "required" if info.is_required() else _default(info.get_default(call_default_factory=True)),
-                    meanings.get(name) or _first_sentence(info.annotation),
+                    comments.get(name) or _first_sentence(info.annotation),
                 )
                 out.append("| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |")
             out.append("")
@@ -76,9 +76,14 @@ def reference() -> str:
 
 def page(text: str) -> str:
     """A page with its made part made again."""
+    return filled(text, reference())
+
+
+def filled(text: str, made: str) -> str:
+    """A page with what is between its two marks replaced."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{made}\n{END}{after}"
 
 
 def _models(model: type[BaseModel]) -> list[type[BaseModel]]:
@@ -94,19 +99,24 @@ def _models(model: type[BaseModel]) -> list[type[BaseModel]]:
     return found
 
 
-def _prose(model: type[BaseModel]) -> str:
+def prose(model: type) -> str:
+    """The docstring of a class, on one line."""
     return " ".join(inspect.cleandoc(model.__doc__ or "").split())
 
 
 def _first_sentence(annotation: Any) -> str:
     """What a part without a comment is for, in the words of its own model."""
     part = model_in(annotation)
-    first = _prose(part).partition(". ")[0].rstrip(".") if part else ""
+    first = prose(part).partition(". ")[0].rstrip(".") if part else ""
     return first[:1].lower() + first[1:]
 
 
 def _meanings(model: type[BaseModel]) -> dict[str, str]:
-    """The comment at each field in the source."""
+    return {name: meaning for name, meaning in meanings(model).items() if name in model.model_fields}
+
+
+def meanings(model: type) -> dict[str, str]:
+    """The comment behind each field in the source of a class."""
     source = textwrap.dedent(inspect.getsource(model))
     comments = {
         token.start[0]: token.string.lstrip("# ")
@@ -122,7 +132,7 @@ def _meanings(model: type[BaseModel]) -> dict[str, str]:
         line = statement.end_lineno or statement.lineno
         if line in comments:
             found[statement.target.id] = comments[line]
-    return {name: meaning for name, meaning in found.items() if name in model.model_fields and _is_prose(meaning)}
+    return {name: meaning for name, meaning in found.items() if _is_prose(meaning)}
 
 
 def _is_prose(comment: str) -> bool:
@@ -132,22 +142,25 @@ def _is_prose(comment: str) -> bool:
 def _type(model: type[BaseModel], name: str) -> str:
     info = model.model_fields[name]
     schema = model.model_json_schema()
-    return _shape(schema["properties"][info.alias or name])
+    return shape(schema["properties"][info.alias or name])
 
 
-def _shape(part: dict[str, Any]) -> str:
+def shape(part: dict[str, Any]) -> str:
+    """A part of a JSON Schema in words."""
     if "$ref" in part:
         return str(part["$ref"]).rpartition("/")[2]
     if "anyOf" in part:
-        return " or ".join(shape for shape in map(_shape, part["anyOf"]) if shape != "nothing")
+        return " or ".join(word for word in map(shape, part["anyOf"]) if word != "nothing")
     if "enum" in part:
         return ", ".join(f"`{word}`" for word in part["enum"])
     if "const" in part:
         return f"`{part['const']}`"
+    if "prefixItems" in part:
+        return f"[{', '.join(map(shape, part['prefixItems']))}]"
     if part.get("type") == "array":
-        return f"list of {_shape(part['items'])}"
+        return f"list of {shape(part['items'])}"
     if part.get("type") == "object" and isinstance(part.get("additionalProperties"), dict):
-        return f"name: {_shape(part['additionalProperties'])}"
+        return f"name: {shape(part['additionalProperties'])}"
     if part.get("pattern") == REFERENCE:
         return "reference"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}

@@ -228,10 +228,13 @@ def test_book_at_a_time_is_the_snapshot_and_what_came_since(data: Path) -> None:
     d = Decimal
     assert book(midnight()) == []
     first = [("bid", d("0.01"), d(275)), ("ask", d("0.51"), d(22)), ("ask", d("0.52"), d("1.26"))]
-    assert book(midnight() + 2 * hour - 1) == first
+    assert book(midnight() + 2 * hour - 2 * 10**9) == first
+    assert book(midnight() + 2 * hour - 1) == [], "a gap began a second before"
     second = [("bid", d("0.3"), d("12.25")), ("ask", d("0.4"), d(4))]
     assert book(midnight() + 3 * hour) == second, "a snapshot starts the book anew"
-    assert book(midnight() + 5 * hour) == [("bid", d("0.31"), d(1)), ("ask", d("0.4"), d(4))]
+    [(closed,)] = ask(data, "select ts_recv from sessions where type = 'close'")
+    assert book(closed) == [("bid", d("0.31"), d(1)), ("ask", d("0.4"), d(4))]
+    assert book(closed + 1) == [], "nobody listened any more"
 
 
 def test_times_keep_their_nanoseconds(data: Path) -> None:

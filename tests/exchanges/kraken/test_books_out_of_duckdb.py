@@ -1,5 +1,6 @@
 """A book of the lake is as deep as was subscribed to: what falls out below, the venue does not delete."""
 
+import datetime
 import random
 import re
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ import pyarrow as pa
 from exchanges.kraken import venue
 from exchanges.kraken.simulator import KrakenSimulator
 from exchanges.port import Subscription
-from ssmd import lake
 from ssmd.events import BookDelta, BookSnapshot
+from ssmd.lake import macros
 
 from .talk import Talk, simulated
 
@@ -52,6 +53,7 @@ class Day:
                 self.digits[symbol] = max(p for p, _ in lengths), max(q for _, q in lengths)
             for item, event in enumerate(grammar(channel, wire)):
                 common = {"ts_recv": n, "feed": "kraken", "symbol": symbol, "conn": CONN, "n": n, "item": item}
+                common["date"] = datetime.date(1970, 1, 1)
                 if isinstance(event, BookSnapshot):
                     sides = {"bids": event.bids, "asks": event.asks}
                     levels = {k: [{"price": Decimal(p), "size": Decimal(q)} for p, q in v] for k, v in sides.items()}
@@ -63,7 +65,7 @@ class Day:
         self.connection = duckdb.connect()
         number = pa.decimal128(28, 12)
         common_types = [("ts_recv", pa.int64()), ("feed", pa.string()), ("symbol", pa.string()), ("conn", pa.string())]
-        common_types += [("n", pa.int64()), ("item", pa.int32())]
+        common_types += [("n", pa.int64()), ("item", pa.int32()), ("date", pa.date32())]
         shapes = {
             "book_snapshots": (snapshots, [("bids", LEVEL), ("asks", LEVEL)]),
             "book_deltas": (
@@ -73,12 +75,18 @@ class Day:
         }
         for name, (rows, own) in shapes.items():
             self.connection.register(name, pa.Table.from_pylist(rows, pa.schema(common_types + own)))
-        self.connection.execute("CREATE TABLE sessions (type VARCHAR, feed VARCHAR, session VARCHAR, detail VARCHAR)")
-        lake.make_book_at(self.connection)
+        self.connection.execute(
+            "CREATE TABLE sessions (ts_recv BIGINT, type VARCHAR, feed VARCHAR, conn VARCHAR, session VARCHAR, "
+            "detail VARCHAR)"
+        )
+        self.connection.execute(
+            "CREATE TABLE gaps (feed VARCHAR, session VARCHAR, symbols VARCHAR[], ts_start BIGINT, cause VARCHAR)"
+        )
+        macros.make_books(self.connection)
 
     def subscribed(self, *channels: str) -> None:
         detail = msgspec.json.encode({"subscription": {"channels": channels, "symbols": list(self.digits)}}).decode()
-        self.connection.execute("INSERT INTO sessions VALUES ('connected', 'kraken', ?, ?)", [CONN, detail])
+        self.connection.execute("INSERT INTO sessions VALUES (0, 'connected', 'kraken', ?, ?, ?)", [CONN, CONN, detail])
 
     def looks(self, count: int) -> Iterator[tuple[bool, int]]:
         """At some frames: does DuckDB's book have the checksum of the frame's? And how many levels has a side?"""
@@ -108,5 +116,5 @@ def test_a_book_has_the_venues_checksum_and_depth() -> None:
 def test_levels_are_cut_after_each_frame_and_not_within_it() -> None:
     """A frame that sets the eleventh level before it deletes the first leaves ten, as at the venue."""
     side = list(range(10, 110, 10))
-    assert lake.cut([*side, 105, -10], [1] * 10 + [2] * 2, 10) == [*side[1:], 105]
-    assert lake.cut([*side, 5, -10], [1] * 10 + [2, 3], 10) == [5, *side[1:-1]]
+    assert macros.cut([*side, 105, -10], [1] * 10 + [2] * 2, 10) == [*side[1:], 105]
+    assert macros.cut([*side, 5, -10], [1] * 10 + [2, 3], 10) == [5, *side[1:-1]]

@@ -1,22 +1,7 @@
-"""The lake and the archive as SQL: a DuckDB connection with a view per table, over the files that manifests name.
+"""A DuckDB connection with a view for each table, over the files that manifests name."""
 
-    import ssmd.lake
-    ssmd.lake.connect("data").sql("select symbol, count(*) from trades group by all").show()
-
-Views: `raw` (every archived frame), `trades`, `tickers`, `book_deltas`, `book_snapshots`, `status`, `sessions`,
-`gaps`, `coverage` (what of a day is there, by instrument), `instruments` and `fees` (the latest version of each),
-`instrument_versions` and `fee_versions` (all of them, from when until when they were valid). Macros:
-`instruments_as_of(ns)` and `fees_as_of(ns)` give the versions that were valid at a time, `ts(ns)`
-makes a timestamp of nanoseconds, `book_at(symbol, ns)` the book of an instrument at a time, as deep as it was
-subscribed to.
-A view shows what was there when the connection was made.
-"""
-
-import atexit
 import functools
 import re
-import weakref
-from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -27,6 +12,7 @@ import pyarrow as pa
 from ssmd import archive, config, moved, tables, versions
 from ssmd.config import Precision
 from ssmd.errors import Permanent
+from ssmd.lake import macros
 from ssmd.whole import Named, Whole
 
 VIEWS = (
@@ -109,8 +95,7 @@ def connect(data: str | Path | config.Places = "data", *, verify: bool | None = 
     _make_versions(connection, versions.INSTRUMENTS, "instrument_versions", places.lake, check, where)
     _make_versions(connection, versions.FEES, "fee_versions", places.lake, check, where)
     whole.save()
-    connection.execute("CREATE MACRO ts(ns) AS make_timestamp_ns(ns)")
-    make_book_at(connection)
+    macros.make(connection)
     return connection
 
 
@@ -360,112 +345,3 @@ def _list(files: Iterable[Named], where: Where) -> str:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
-
-
-# ---------------------------------------------------------------------------------------------------------- macros
-
-# The last snapshot up to a time starts the book anew; after it, on the same connection, each level is what the
-# deltas added to it (`change`) or what the last of them says stands there (`size`), and an empty level is gone.
-# If the connection subscribed to `book.N`, the venue keeps N levels a side up to date and does not delete what falls
-# out below them (Kraken): a level that did is gone, unless it was sent again.
-_BOOK_AT = """
-    CREATE MACRO book_at(of_symbol, at_ns) AS TABLE
-    WITH start AS (
-        SELECT feed, conn, n, item
-        FROM book_snapshots
-        WHERE symbol = of_symbol AND ts_recv <= at_ns
-        ORDER BY ts_recv DESC, n DESC, item DESC
-        LIMIT 1
-    ),
-    whole AS (  -- apart from `start`: its levels would be carried through the join with every delta
-        SELECT b.bids, b.asks
-        FROM book_snapshots AS b, start AS s
-        WHERE b.symbol = of_symbol AND b.feed = s.feed AND b.conn = s.conn AND b.n = s.n AND b.item = s.item
-    ),
-    levels AS MATERIALIZED (
-        SELECT side, price, size, absolute, n, n * 1048576 + item AS place  -- more than any frame's events
-        FROM (
-            SELECT 'bid' AS side, unnest(bids, recursive := true), 0 AS n, 0 AS item, true AS absolute FROM whole
-            UNION ALL BY NAME
-            SELECT 'ask' AS side, unnest(asks, recursive := true), 0 AS n, 0 AS item, true AS absolute FROM whole
-            UNION ALL BY NAME
-            SELECT d.side, d.price, coalesce(d.size, d.change) AS size, d.n, d.item, d.size IS NOT NULL AS absolute
-            FROM book_deltas AS d, start AS s
-            WHERE d.symbol = of_symbol AND d.ts_recv <= at_ns AND d.feed = s.feed AND d.conn = s.conn
-              AND d.n >= s.n  -- follows from the next, but by this alone DuckDB leaves out what came before
-              AND (d.n, d.item) > (s.n, s.item)
-        )
-    ),
-    priced AS MATERIALIZED (
-        SELECT side, price, max(place) FILTER (absolute) AS known,
-            row_number() OVER (PARTITION BY side ORDER BY CASE WHEN side = 'bid' THEN -price ELSE price END) AS rank
-        FROM levels
-        GROUP BY side, price
-    ),
-    book AS (
-        SELECT side, price, any_value(rank) AS rank, sum(size) AS size
-        FROM levels JOIN priced USING (side, price)
-        WHERE known IS NULL OR place >= known
-        GROUP BY side, price
-        HAVING sum(size) <> 0
-    ),
-    subscribed AS MATERIALIZED (
-        SELECT max(regexp_extract(channel, '^book\\.([0-9]+)$', 1)::INTEGER) AS depth
-        FROM (
-            SELECT unnest(from_json(detail -> '$.subscription.channels', '["VARCHAR"]')) AS channel
-            FROM sessions AS o, start AS s
-            WHERE o.type = 'connected' AND o.feed = s.feed AND o.session = s.conn
-        )
-        WHERE regexp_matches(channel, '^book\\.[0-9]+$')
-    ),
-    standing AS (
-        SELECT side, unnest(standing_of(list(change ORDER BY place), list(n ORDER BY place), any_value(depth))) AS rank
-        FROM (
-            SELECT l.side, l.n, l.place, d.depth, CASE WHEN l.size <> 0 THEN p.rank ELSE -p.rank END AS change
-            FROM levels AS l JOIN priced AS p USING (side, price), subscribed AS d
-            WHERE d.depth IS NOT NULL
-        )
-        GROUP BY side
-    )
-    SELECT side, price, size
-    FROM book
-    WHERE (SELECT depth FROM subscribed) IS NULL OR (side, rank) IN (SELECT (s.side, s.rank) FROM standing AS s)
-    ORDER BY side DESC, CASE WHEN side = 'bid' THEN -price ELSE price END
-    """
-
-_made: "weakref.WeakSet[duckdb.DuckDBPyConnection]" = weakref.WeakSet()
-
-
-@atexit.register
-def _close() -> None:
-    """A connection that still has a function of Python's when Python ends complains on standard error."""
-    for connection in list(_made):
-        connection.close()
-
-
-def make_book_at(connection: duckdb.DuckDBPyConnection) -> None:
-    """The macro `book_at(symbol, ns)`, over `book_snapshots`, `book_deltas` and `sessions`."""
-    connection.create_function("standing_of", cut, ["BIGINT[]", "BIGINT[]", "INTEGER"], "BIGINT[]")
-    _made.add(connection)
-    connection.execute(_BOOK_AT)
-
-
-def cut(changes: list[int], frames: list[int], depth: int) -> list[int]:
-    """Which levels are left of a side's history, best first, if it is cut to its depth after each frame.
-
-    A change is a level's rank, from 1, negative if it deletes; `frames` says which changes came together.
-    """
-    side: list[int] = []
-    frame_before = 0
-    for change, frame in zip(changes, frames, strict=True):
-        if frame != frame_before:
-            del side[depth:]
-            frame_before = frame
-        rank = abs(change)
-        at = bisect_left(side, rank)
-        there = at < len(side) and side[at] == rank
-        if change > 0 and not there:
-            side.insert(at, rank)
-        elif there and change < 0:
-            del side[at]
-    return side[:depth]
