@@ -8,13 +8,14 @@ them.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from activities import columns
 
@@ -25,6 +26,8 @@ _Words = np.ndarray[Any, np.dtype[np.uint64]]
 _VALUE = re.compile(rb'"(?P<key>[^"]*)"\s*:|"(?P<text>[^"]*)"|(?<=:)(?P<number>0|[1-9][0-9]*)(?=[,}])|[{}\[]')
 _QUOTE, _MINUS, _POINT, _ZERO = b'"-.0'
 _INT64_MAX = 2**63 - 1
+_take: Any = pc.take
+_buffer: Any = pa.py_buffer
 
 
 class Unlike(Exception):
@@ -163,30 +166,40 @@ class Lines:
     def has_text(self, name: str) -> bool:
         return name in self._spans and name not in self._digits
 
-    def texts(self, name: str) -> pa.StringArray:
+    def texts(self, name: str) -> Any:
         starts, ends = self._spans[name]
         offsets = np.empty(2 * self.count, np.int32)
         offsets[0::2], offsets[1::2] = starts, ends
-        with_between: Any = pa.StringArray.from_buffers(
-            2 * self.count - 1, pa.py_buffer(offsets), pa.py_buffer(self._raw)
-        )
-        return with_between.take(pa.array(np.arange(0, 2 * self.count, 2, np.int32)))
+        with_between = pa.StringArray.from_buffers(2 * self.count - 1, _buffer(offsets), _buffer(self._raw))
+        return _take(with_between, pa.array(np.arange(0, 2 * self.count, 2, dtype=np.int32)), boundscheck=False)
 
-    def repeated(self, name: str) -> pa.DictionaryArray:
+    def repeated(self, name: str) -> Any:
         """For texts of which there are few."""
         if name not in self._repeated:
-            self._repeated[name] = self.texts(name).dictionary_encode()
+            self._repeated[name] = self._all_one(name) or self.texts(name).dictionary_encode()
         return self._repeated[name]
 
-    def renamed(self, name: str, to: Mapping[str, str | None]) -> pa.StringArray:
-        found: Any = self.repeated(name)
-        return pa.array([to[text] for text in found.dictionary.to_pylist()], pa.string()).take(found.indices)
+    def _all_one(self, name: str) -> Any:
+        """As `repeated`, if they all are the same text: so it is with connections."""
+        starts, ends = self._spans[name]
+        text = self._raw[starts[0] : ends[0]]
+        if not text or (ends - starts != len(text)).any():
+            return None
+        if self._gathered(starts, f"V{len(text)}").tobytes() != text * self.count:
+            return None
+        return pa.DictionaryArray.from_arrays(np.zeros(self.count, np.int32), pa.array([text.decode()]))
+
+    def renamed(self, name: str, to: Mapping[str, str | None]) -> Any:
+        found = self.repeated(name)
+        names = pa.array([to[text] for text in found.dictionary.to_pylist()], pa.string())
+        return _take(names, found.indices, boundscheck=False)
 
     def are(self, name: str, text: str) -> Mask:
-        found: Any = self.repeated(name)
-        return np.array([t == text for t in found.dictionary.to_pylist()])[found.indices.to_numpy()]
+        found = self.repeated(name)
+        mask: Mask = np.array([t == text for t in found.dictionary.to_pylist()])[found.indices.to_numpy()]
+        return mask
 
-    def utc(self, name: str) -> pa.Int64Array:
+    def utc(self, name: str) -> Any:
         return columns.utc(self.texts(name))
 
     def whole(self, name: str, times: int = 1) -> Numbers:
@@ -219,7 +232,7 @@ class Lines:
                 raise Unlike("a decimal has its point elsewhere")
             whole, part = np.uint64((1 << before) - 1), np.uint64((1 << 64) - (1 << before + 8))
             word = (((word & whole) << np.uint64(8)) | (word & part)) ^ _ZEROS
-            words = [_digits(word & _LAST[np.minimum(digits, _WORD - 1)])]
+            words = [_digits(word & _KEPT_BUT_POINT[digits])]
             if most >= _WORD:
                 words += self._words(starts, np.maximum(ends - _WORD, starts))
             values = _joined(words, _WORD - 1).astype(np.int64)
@@ -230,12 +243,13 @@ class Lines:
     def _words(self, starts: Numbers, ends: Numbers) -> list[_Words]:
         """Digits, eight to a word with the last ones first, each digit a byte. Raises Unlike if they are none."""
         length = ends - starts
-        if ends[0] < _WORD or length.min() < 0:
+        longest = int(length.max())
+        if ends[0] < _WORD or length.min() < 0 or longest > _WORD * len(_KEPT):
             raise Unlike
         words: list[_Words] = []
-        for done in range(0, int(length.max()), _WORD):
+        for done, kept in zip(range(0, longest, _WORD), _KEPT, strict=False):
             word = self._gathered(ends - (_WORD + done), "<u8") ^ _ZEROS
-            words.append(_digits(word & _LAST[np.clip(length - done, 0, _WORD)]))
+            words.append(_digits(word & kept[length]))
         return words
 
 
@@ -261,7 +275,16 @@ _WORD = 8
 _ZEROS = np.uint64(0x3030303030303030)
 _SIX_MORE = np.uint64(0x7676767676767676)  # whatever is more than 9 reaches the high bit
 _HIGH = np.uint64(0x8080808080808080)
-_LAST = np.array([(2**64 - 1) ^ (2 ** (8 * (_WORD - n)) - 1) for n in range(_WORD + 1)], np.uint64)  # n bytes are kept
+
+
+def _last_bytes(counts: Iterable[int]) -> _Words:
+    """For each count the mask of so many bytes of a word."""
+    return np.array([(1 << 64) - (1 << 8 * (_WORD - n)) for n in counts], np.uint64)
+
+
+# By the digits of a number: which bytes of its last word are of it, of the word before, of the one before that.
+_KEPT = [_last_bytes(min(max(length - done, 0), _WORD) for length in range(25)) for done in (0, 8, 16)]
+_KEPT_BUT_POINT = _last_bytes(min(length, _WORD - 1) for length in range(_DECIMAL_DIGITS_MAX + 1))
 
 
 def _value(digits: _Words) -> _Words:
@@ -287,8 +310,8 @@ class Decimals:
         """1 - each."""
         return Decimals(10**self._scale - self._values, self._scale, self._there)
 
-    def where(self, mask: Mask, other: "Decimals") -> "Decimals":
-        """These where the mask says so, else the others, which have the same scale and are all there."""
+    def where(self, mask: Mask, other: Any) -> "Decimals":
+        """These where the mask is, else the others, which have the same scale and are all there."""
         assert self._scale == other._scale and self._there is other._there is None
         return Decimals(np.where(mask, self._values, other._values), self._scale)
 
@@ -304,8 +327,8 @@ class Decimals:
         halves = np.empty((len(self._values), 2), np.int64)
         np.multiply(self._values, 10**more, out=halves[:, 0])
         np.right_shift(halves[:, 0], 63, out=halves[:, 1])
-        there = None if self._there is None else pa.py_buffer(np.packbits(self._there, bitorder="little"))
-        return pa.Array.from_buffers(kind, len(halves), [there, pa.py_buffer(halves)])
+        there = None if self._there is None else _buffer(np.packbits(self._there, bitorder="little"))
+        return pa.Array.from_buffers(kind, len(halves), [there, _buffer(halves)])
 
 
 def column(values: Any, kind: Any) -> Any:

@@ -46,7 +46,8 @@ def batch(
         made["item"] = pa.repeat(pa.scalar(0, pa.int32()), rows)
     made |= {name: given for name, given in values.items() if isinstance(given, pa.Array)}
     fields = [f for f in schema if f.name != "feed"]
-    made |= _decimals([f for f in fields if f.name in values.keys() - made and pa.types.is_decimal(f.type)], values, plain)
+    texts = [f for f in fields if f.name in values and f.name not in made and pa.types.is_decimal(f.type)]
+    made |= _decimals(texts, values, plain)
     for field in fields:
         if field.name not in made:
             given = values.get(field.name)

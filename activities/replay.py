@@ -165,8 +165,9 @@ def _replay_hour(task: HourTask, board: Board) -> jobs.RolledHour:
                 read += hour.take(channel, lines, folder / name)
                 board.tell(read)
         hour.judge()
-        parts = _write_all(task, hour.spools, lambda: board.tell(read))
-    tally = hour.tally
+        tally = hour.tally
+        largest_first = {table: hour.spools[table] for table, _ in tally.events.most_common()}
+        parts = _write_all(task, largest_first, lambda: board.tell(read))
     tally.settle(where, {part.table: part.rows for part in parts})
     return jobs.RolledHour(
         hour=task.hour,
@@ -311,9 +312,7 @@ class _Hour:
             if not self._start <= times.min() <= times.max() < self._end:
                 return None
             schema = self._schemas[way.table]
-            values = {
-                name: alike.column(value, schema.field(name).type) for name, value in way.alike(lines).items()
-            }
+            values = {name: alike.column(value, schema.field(name).type) for name, value in way.alike(lines).items()}
             rows = columns.batch(schema, pa.array(times), lines.repeated("conn"), lines.whole("n"), values)
         except Exception:  # whatever it is: these lines are read in another way
             return None
@@ -554,9 +553,9 @@ _PLAIN = ("trade_id", "detail", "evidence", *sorted(_SIZES))  # hardly a value t
 def _write_all(task: HourTask, spools: dict[str, Spool], look: Callable[[], None]) -> list[jobs.Part]:
     """Write the tables one after the other, but do not wait for the disk in between."""
     working = threading.Lock()
-    with ThreadPoolExecutor(len(spools), "write") as threads:
+    with ThreadPoolExecutor(len(tables.TABLES), "write") as threads:
         parts = threads.map(lambda table: _write(task, table, spools[table], working, look), spools)
-    return [part for part in parts if part is not None]
+    return sorted((part for part in parts if part is not None), key=lambda part: tables.TABLES.index(part.table))
 
 
 def _write(

@@ -542,7 +542,7 @@ class Decimals(Protocol):
         """1 - each."""
         ...
 
-    def where(self, mask: Any, other: "Decimals") -> "Decimals":
+    def where(self, mask: Any, other: Any) -> "Decimals":
         """These where the mask is, the others elsewhere."""
         ...
 

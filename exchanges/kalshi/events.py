@@ -110,7 +110,11 @@ def _bulk(
         return Columns({"symbol": symbols, "ts_event": _times(messages), **columns(messages)})
 
     def columns_alike(frames: Alike) -> Mapping[str, Any]:
-        times = frames.utc("frame.msg.ts") if frames.has_text("frame.msg.ts") else frames.whole("frame.msg.ts_ms", 1_000_000)
+        times = (
+            frames.utc("frame.msg.ts")
+            if frames.has_text("frame.msg.ts")
+            else frames.whole("frame.msg.ts_ms", 1_000_000)
+        )
         return {"symbol": frames.repeated("frame.msg.market_ticker"), "ts_event": times, **alike(frames)}
 
     return Bulk(frame, event, columns_of, columns_alike)
@@ -369,11 +373,11 @@ def _deltas_in_dollars(messages: Sequence[_DollarDelta]) -> _Columns:
 
 
 def _trades_alike(frames: Alike) -> Mapping[str, Any]:
-    taker = "frame.msg.taker_outcome_side" if frames.has_text("frame.msg.taker_outcome_side") else "frame.msg.taker_side"
+    outcome, deprecated = "frame.msg.taker_outcome_side", "frame.msg.taker_side"
     return {
         "price": frames.decimals("frame.msg.yes_price_dollars"),
         "size": frames.decimals("frame.msg.count_fp"),
-        "side": frames.renamed(taker, _TAKERS),
+        "side": frames.renamed(outcome if frames.has_text(outcome) else deprecated, _TAKERS),
         "trade_id": frames.texts("frame.msg.trade_id"),
     }
 
