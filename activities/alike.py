@@ -63,8 +63,8 @@ class Shape:
             if found["key"] is not None:
                 keys[-1] = found["key"].decode()
                 name = ".".join(keys)
-                if name in known:
-                    raise Unlike("a field is there twice")
+                if name in known or "." in keys[-1]:
+                    raise Unlike("a name stands for two fields")
                 known.add(name)
             elif found[0] == b"{":
                 keys.append("")
@@ -176,7 +176,8 @@ class Lines:
     def repeated(self, name: str) -> Any:
         """For texts of which there are few."""
         if name not in self._repeated:
-            self._repeated[name] = self._all_one(name) or self.texts(name).dictionary_encode()
+            one = self._all_one(name)
+            self._repeated[name] = self.texts(name).dictionary_encode() if one is None else one
         return self._repeated[name]
 
     def _all_one(self, name: str) -> Any:
@@ -244,12 +245,14 @@ class Lines:
         """Digits, eight to a word with the last ones first, each digit a byte. Raises Unlike if they are none."""
         length = ends - starts
         longest = int(length.max())
-        if ends[0] < _WORD or length.min() < 0 or longest > _WORD * len(_KEPT):
-            raise Unlike
+        if length.min() < 0 or longest > _WORD * len(_KEPT):
+            raise Unlike("a number is too large")
         words: list[_Words] = []
         for done, kept in zip(range(0, longest, _WORD), _KEPT, strict=False):
-            word = self._gathered(ends - (_WORD + done), "<u8") ^ _ZEROS
-            words.append(_digits(word & kept[length]))
+            at = ends - (_WORD + done)
+            if at[0] < 0 and (length[at < 0] > done).any():
+                raise Unlike("a word of digits would begin before the first line")
+            words.append(_digits((self._gathered(at, "<u8") ^ _ZEROS) & kept[length]))
         return words
 
 

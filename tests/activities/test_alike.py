@@ -159,11 +159,24 @@ def test_one_line_out_of_the_ordinary_and_others_read_them_all(old: bytes, new: 
     assert taken_apart("orderbook_delta", usual * 2 + odd) is None
 
 
-@pytest.mark.parametrize("odd", [b'"x":[1,2]', b'"side":"no"', b'"x": 1', b'"x":"a b"'])
+@pytest.mark.parametrize("odd", [b'"x":[1,2]', b'"side":"no"', b'"x": 1', b'"x":"a b"', b'"x.y":"a"'])
 def test_a_first_line_out_of_the_ordinary_has_no_shape(odd: bytes) -> None:
     usual = line("orderbook_delta", VALUE)
     with pytest.raises(alike.Unlike):
         alike.Shape(usual.replace(b'"side":"no"', b'"side":"no",' + odd), msgspec.Struct)
+
+
+@pytest.mark.parametrize("number", [1, 12345678, 123456789, 12345678901234567, 2**63 - 1])
+def test_the_first_number_of_the_first_line_is_read_or_left_to_others(number: int) -> None:
+    class Named(msgspec.Struct):
+        n: int
+
+    raw = b'{"n":%d}\n{"n":123456789012345678}\n{"n":7}\n' % number
+    try:
+        found = alike.Lines(alike.Shape(raw[: raw.index(b"\n") + 1], Named), raw).whole("n").tolist()
+    except alike.Unlike:
+        found = None
+    assert found in (None, [number, 123456789012345678, 7])
 
 
 def test_of_a_number_that_may_not_be_just_any_there_is_no_shape() -> None:
