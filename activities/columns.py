@@ -20,20 +20,21 @@ _NANOSECONDS = pa.scalar(1000, pa.int64())
 def batch(
     schema: pa.Schema,
     ts_recv: Any,
-    conn: Sequence[str],
-    n: Sequence[int],
-    values: Mapping[str, Sequence[Any]],
+    conn: Any,
+    n: Any,
+    values: Mapping[str, Any],
     counts: Sequence[int] | None = None,
     plain: bool = False,
 ) -> pa.RecordBatch:
     """Rows of a table but for its feed, in the table's order of columns.
 
     `ts_recv` (an int64 array), `conn` and `n` are the frames'; a frame has as many rows as `counts` says, or one each.
-    A column that `values` does not have is null. With `plain` any decimal but a plain one is unfit.
+    A column that `values` does not have is null. With `plain` any decimal but a plain one is unfit. Whatever is an
+    Arrow array already stays as it is.
     """
     made: dict[str, Any] = {
         "ts_recv": ts_recv,
-        "conn": pa.array(conn, _REPEATED),
+        "conn": conn if isinstance(conn, pa.Array) else pa.array(conn, _REPEATED),
         "n": pa.array(n, pa.int64()),
     }
     rows = len(ts_recv)
@@ -43,8 +44,10 @@ def batch(
         made |= {name: made[name].take(frame) for name in ("ts_recv", "conn", "n")}
     elif "item" not in values:
         made["item"] = pa.repeat(pa.scalar(0, pa.int32()), rows)
+    made |= {name: given for name, given in values.items() if isinstance(given, pa.Array)}
     fields = [f for f in schema if f.name != "feed"]
-    made |= _decimals([f for f in fields if f.name in values and pa.types.is_decimal(f.type)], values, plain)
+    texts = [f for f in fields if f.name in values and f.name not in made and pa.types.is_decimal(f.type)]
+    made |= _decimals(texts, values, plain)
     for field in fields:
         if field.name not in made:
             given = values.get(field.name)
@@ -95,7 +98,11 @@ def _times(values: Sequence[int | str | None]) -> Any:
     """Nanoseconds, as given or from RFC 3339 text in UTC."""
     if not isinstance(next((v for v in values if v is not None), None), str):
         return pa.array(values, pa.int64())
-    texts: Any = pa.array(values, pa.string())
+    return utc(pa.array(values, pa.string()))
+
+
+def utc(texts: Any) -> Any:
+    """Nanoseconds of RFC 3339 text in UTC."""
     # Arrow also takes `2026-08-11 00Z` and other zones, which are other text than we were promised.
     good: Any = pc.and_(pc.ends_with(texts, "Z"), pc.greater_equal(pc.binary_length(texts), _SHORTEST_TIME))
     if good.false_count:

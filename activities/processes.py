@@ -155,6 +155,7 @@ def _begin() -> None:
         threading.Thread(target=lambda: (wait([sentinel]), os._exit(1)), daemon=True).start()
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
+    pa.set_memory_pool(pa.system_memory_pool())  # so that its memory is kept too
     _keep_memory()
 
 

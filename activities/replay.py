@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from isal import igzip
 
-from activities import columns, pages, spool
+from activities import alike, columns, pages, spool
 from activities.processes import Board
 from activities.spool import Spool
 from exchanges import port
@@ -86,7 +86,7 @@ _EXCHANGE = re.compile(r"^\s*(?:from|import) exchanges\.(\w+)", re.MULTILINE)
 @functools.cache
 def software(venue: str) -> str:
     """A digest of the code that decides what a venue's frames become, so that another gives its files other names."""
-    ours = [Path(cast(str, m.__file__)) for m in (port, columns, pages, spool, archive, events, frames, tables)]
+    ours = [Path(cast(str, m.__file__)) for m in (port, alike, columns, pages, spool, archive, events, frames, tables)]
     digest = hashlib.sha256(pa.__version__.encode())
     for path in (Path(__file__), *ours, *_grammar(venue)):
         digest.update(path.read_bytes())
@@ -165,8 +165,9 @@ def _replay_hour(task: HourTask, board: Board) -> jobs.RolledHour:
                 read += hour.take(channel, lines, folder / name)
                 board.tell(read)
         hour.judge()
-        parts = _write_all(task, hour.spools, lambda: board.tell(read))
-    tally = hour.tally
+        tally = hour.tally
+        largest_first = {table: hour.spools[table] for table, _ in tally.events.most_common()}
+        parts = _write_all(task, largest_first, lambda: board.tell(read))
     tally.settle(where, {part.table: part.rows for part in parts})
     return jobs.RolledHour(
         hour=task.hour,
@@ -233,9 +234,24 @@ class _Way:
             ],
             gc=False,
         )
-        self.decode: Callable[[bytes], list[Any]] = msgspec.json.Decoder(line).decode_lines
+        decoder = msgspec.json.Decoder(line)
+        self.decode: Callable[[bytes], list[Any]] = decoder.decode_lines
         self.columns = bulk.columns
+        self.alike = bulk.alike
         self.table = _TABLE_OF[bulk.event]
+        self._line = line
+        self._decode_line = decoder.decode
+        self._shape: alike.Shape | None = None
+
+    def lines_alike(self, raw: bytes) -> alike.Lines:
+        """Lines that are all of the shape of those before, or of the first. Raises if they are not."""
+        if self._shape is not None:
+            with contextlib.suppress(alike.Unlike, IndexError):
+                return alike.Lines(self._shape, raw)
+        first = raw[: raw.find(b"\n") + 1]
+        self._decode_line(first)
+        self._shape = alike.Shape(first, self._line)
+        return alike.Lines(self._shape, raw)
 
 
 class _Hour:
@@ -260,7 +276,7 @@ class _Hour:
         """Replay whole lines of one channel; returns how many they are. Raises Permanent."""
         way = self._way(channel)
         if way is not None:
-            count = self._at_once(way, raw)
+            count = self._alike(way, raw) or self._at_once(way, raw)
             if count is not None:
                 return count
             middle = raw.find(b"\n", len(raw) // 2) + 1
@@ -285,6 +301,24 @@ class _Hour:
                 bulk = self._grammar.bulk(channel)
             self._ways[channel] = None if bulk is None else _Way(bulk)
         return self._ways[channel]
+
+    def _alike(self, way: "_Way", raw: bytes) -> int | None:
+        """As `_at_once`, without an object for any line, where all are alike."""
+        if way.alike is None:
+            return None
+        try:
+            lines = way.lines_alike(raw)
+            times = lines.whole("ts_recv")
+            if not self._start <= times.min() <= times.max() < self._end:
+                return None
+            schema = self._schemas[way.table]
+            values = {name: alike.column(value, schema.field(name).type) for name, value in way.alike(lines).items()}
+            rows = columns.batch(schema, pa.array(times), lines.repeated("conn"), lines.whole("n"), values)
+        except Exception:  # whatever it is: these lines are read in another way
+            return None
+        self.tally.add(Tally(frames=lines.count, with_events=lines.count))
+        self._append(way.table, rows)
+        return lines.count
 
     def _at_once(self, way: "_Way", raw: bytes) -> int | None:
         """How many lines they are; None, and nothing is done, if any of them is out of the ordinary."""
@@ -519,9 +553,9 @@ _PLAIN = ("trade_id", "detail", "evidence", *sorted(_SIZES))  # hardly a value t
 def _write_all(task: HourTask, spools: dict[str, Spool], look: Callable[[], None]) -> list[jobs.Part]:
     """Write the tables one after the other, but do not wait for the disk in between."""
     working = threading.Lock()
-    with ThreadPoolExecutor(len(spools), "write") as threads:
+    with ThreadPoolExecutor(len(tables.TABLES), "write") as threads:
         parts = threads.map(lambda table: _write(task, table, spools[table], working, look), spools)
-    return [part for part in parts if part is not None]
+    return sorted((part for part in parts if part is not None), key=lambda part: tables.TABLES.index(part.table))
 
 
 def _write(

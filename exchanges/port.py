@@ -531,16 +531,74 @@ class Columns(NamedTuple):
     counts: Sequence[int] | None = None
 
 
+class Decimals(Protocol):
+    """The same decimal field of many frames, exact, as a column."""
+
+    def are(self, number: int) -> Any:
+        """The mask of those that are this number; masks combine by `&` and `|`."""
+        ...
+
+    def from_one(self) -> "Decimals":
+        """1 - each."""
+        ...
+
+    def where(self, mask: Any, other: Any) -> "Decimals":
+        """These where the mask is, the others elsewhere."""
+        ...
+
+    def without(self, mask: Any) -> "Decimals":
+        """None where the mask is."""
+        ...
+
+
+class Alike(Protocol):
+    """Many frames that differ only in the values of their fields, each field a column.
+
+    A name is the keys in the archive's line, with points between: `frame.type`. A field that is asked for and not
+    there, or not of the kind, is as if Unparsable had been raised.
+    """
+
+    def has_text(self, name: str) -> bool: ...
+
+    def texts(self, name: str) -> Any: ...
+
+    def repeated(self, name: str) -> Any:
+        """Texts of which there are few."""
+        ...
+
+    def renamed(self, name: str, to: Mapping[str, str | None]) -> Any:
+        """Each text of a few as the mapping has it."""
+        ...
+
+    def are(self, name: str, text: str) -> Any:
+        """The mask of those that are this text of a few."""
+        ...
+
+    def utc(self, name: str) -> Any:
+        """The ns of RFC 3339 texts in UTC."""
+        ...
+
+    def whole(self, name: str, times: int = 1) -> Any:
+        """Whole numbers, times a number."""
+        ...
+
+    def decimals(self, name: str) -> Decimals:
+        """Texts that are plain decimals."""
+        ...
+
+
 class Bulk(NamedTuple):
     """How many frames of a channel are understood at once, where all of their events are of one kind.
 
     `frame` is what msgspec decodes a frame into. `columns` gives of such frames exactly what the grammar gives of
-    each, or raises Unparsable if any of them is out of the ordinary: then each is asked for by itself.
+    each, or raises Unparsable if any of them is out of the ordinary: then each is asked for by itself. `alike`, if
+    there is one, gives the same of frames that `columns` would not refuse and that are alike, without decoding any.
     """
 
     frame: Any
     event: type[Event]
     columns: Callable[[Sequence[Any]], Columns]
+    alike: Callable[[Alike], Mapping[str, Any]] | None = None
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from exchanges.port import Bulk, Columns, Unparsable
+from exchanges.port import Alike, Bulk, Columns, Decimals, Unparsable
 from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Level, Side, Status, Ticker, Trade
 from ssmd.frames import CONTROL, GAP, SESSION
 
@@ -98,6 +98,7 @@ def _bulk(
     message: type[_Message],
     event: type[Event],
     columns: Callable[[Sequence[Any]], _Columns],
+    alike: Callable[[Alike], Mapping[str, Any]],
 ) -> Bulk:
     """Many frames of type `kind`, as `_body` has them but for `ts`: as text it is quicker to make columns of."""
     timed = msgspec.defstruct("_Timed", [("ts", str | int | None, None)], bases=(message,), kw_only=True, gc=False)
@@ -108,7 +109,15 @@ def _bulk(
         symbols = [m.market_ticker for m in messages]
         return Columns({"symbol": symbols, "ts_event": _times(messages), **columns(messages)})
 
-    return Bulk(frame, event, columns_of)
+    def columns_alike(frames: Alike) -> Mapping[str, Any]:
+        times = (
+            frames.utc("frame.msg.ts")
+            if frames.has_text("frame.msg.ts")
+            else frames.whole("frame.msg.ts_ms", 1_000_000)
+        )
+        return {"symbol": frames.repeated("frame.msg.market_ticker"), "ts_event": times, **alike(frames)}
+
+    return Bulk(frame, event, columns_of, columns_alike)
 
 
 def _times(messages: Sequence[Any]) -> Sequence[str | int | None]:
@@ -363,6 +372,47 @@ def _deltas_in_dollars(messages: Sequence[_DollarDelta]) -> _Columns:
     }
 
 
+def _trades_alike(frames: Alike) -> Mapping[str, Any]:
+    outcome, deprecated = "frame.msg.taker_outcome_side", "frame.msg.taker_side"
+    return {
+        "price": frames.decimals("frame.msg.yes_price_dollars"),
+        "size": frames.decimals("frame.msg.count_fp"),
+        "side": frames.renamed(outcome if frames.has_text(outcome) else deprecated, _TAKERS),
+        "trade_id": frames.texts("frame.msg.trade_id"),
+    }
+
+
+def _tickers_alike(frames: Alike) -> Mapping[str, Any]:
+    bid, bid_size = _quotes_alike(frames, "yes_bid", 0)
+    ask, ask_size = _quotes_alike(frames, "yes_ask", 1)
+    last, last_size = frames.decimals("frame.msg.price_dollars"), frames.decimals("frame.msg.last_trade_size_fp")
+    return {
+        "last": last.without(last.are(0)),
+        "last_size": last_size.without(last_size.are(0)),
+        "bid": bid,
+        "bid_size": bid_size,
+        "ask": ask,
+        "ask_size": ask_size,
+        "volume": frames.decimals("frame.msg.volume_fp"),
+        "open_interest": frames.decimals("frame.msg.open_interest_fp"),
+    }
+
+
+def _quotes_alike(frames: Alike, side: str, nothing: int) -> tuple[Decimals, Decimals]:
+    price, size = frames.decimals(f"frame.msg.{side}_dollars"), frames.decimals(f"frame.msg.{side}_size_fp")
+    empty = price.are(nothing) & size.are(0)
+    return price.without(empty), size.without(empty)
+
+
+def _deltas_alike(frames: Alike) -> Mapping[str, Any]:
+    price = frames.decimals("frame.msg.price_dollars")
+    return {
+        "side": frames.renamed("frame.msg.side", {"yes": "bid", "no": "ask"}),
+        "price": price.where(frames.are("frame.msg.side", "yes"), price.from_one()),
+        "change": frames.decimals("frame.msg.delta_fp"),
+    }
+
+
 DOLLARS = Grammar(
     "dollar",
     {
@@ -373,9 +423,9 @@ DOLLARS = Grammar(
         "orderbook_delta": _delta_in_dollars,
     },
     {
-        "trade": _bulk("trade", _DollarTrade, Trade, _trades_in_dollars),
-        "ticker": _bulk("ticker", _DollarTicker, Ticker, _tickers_in_dollars),
-        "orderbook_delta": _bulk("orderbook_delta", _DollarDelta, BookDelta, _deltas_in_dollars),
+        "trade": _bulk("trade", _DollarTrade, Trade, _trades_in_dollars, _trades_alike),
+        "ticker": _bulk("ticker", _DollarTicker, Ticker, _tickers_in_dollars, _tickers_alike),
+        "orderbook_delta": _bulk("orderbook_delta", _DollarDelta, BookDelta, _deltas_in_dollars, _deltas_alike),
     },
 )
 
