@@ -140,8 +140,7 @@ class Storage:
         tag = store.stat(path)
         before = published.load_versions(store, day.feed, table.name)
         known = {o.path: o for o in before.objects} if before is not None else {}
-        files = [Named(f"lake/{f.path}", f.bytes, f.sha256) for f in manifest.files]
-        objects, _ = self._objects(store, day, files, known)
+        objects, _ = self._objects(store, day, published.version_files(manifest), known)
         _bring(store, published.version_manifest(day.feed, table), text)
         if before is None or before.manifest.encode() != text:
             record = Versions(day.feed, table.name, text.decode(), objects, time.time_ns(), __version__)
