@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from activities.processes import Board
-from activities.scrub.findings import ASIDE_SECONDS, NAMED_MAX, SETTLE_SECONDS, DayTask, Findings, age
+from activities.scrub.findings import ASIDE_SECONDS, NAMED_MAX, DayTask, Findings, age
 from activities.scrub.parquet import check_parquet
 from ssmd import archive, jobs, versions
 from ssmd.errors import Permanent
@@ -133,28 +132,19 @@ def _follow(files: list[VersionFile]) -> bool:
 
 def _check_others(found: Findings, lake: Path, table: Table, feed: str) -> None:
     """Files that the manifest does not name: those that were merged are kept a day, and are as they were."""
-    strays = _strays(lake, table, feed)
-    if strays:
-        time.sleep(SETTLE_SECONDS)  # a sync may be writing just now
-        strays &= _strays(lake, table, feed)
-    advice = "nobody reads it; find out who put it there, then move it away"
-    for path in sorted(strays):
-        found.add("stray", path, "no manifest names it", "", "none", advice)
-    advice = "nothing is lost: its rows are in another file, and it is removed within a day"
-    with contextlib.suppress(Permanent):  # damaged meanwhile: the next scrub says so
-        for merged in versions.load(lake, table, feed).merged:
-            path = lake / merged.path
-            with contextlib.suppress(FileNotFoundError):
-                if not archive.sha256_of(path).startswith(path.stem.rpartition(".")[2]):
-                    found.add("parquet", path, "its SHA-256 is not that of its name", "", "none", advice)
-
-
-def _strays(lake: Path, table: Table, feed: str) -> set[Path]:
     folder = lake / versions.folder(table, feed)
-    there = {path for path in folder.iterdir() if not (path.name[0] == "." and age(path) < ASIDE_SECONDS)}
+    there = {path for path in folder.iterdir() if age(path) >= ASIDE_SECONDS}  # what a sync writes just now is younger
     try:
         manifest = versions.load(lake, table, feed)
     except Permanent:
-        return set()
-    named = {lake / path for path in [*(f.path for f in manifest.files), *(m.path for m in manifest.merged)]}
-    return there - named - {folder / "manifest.json", folder / ".lock"}
+        return  # damaged meanwhile: the next scrub says so
+    named = [*(f.path for f in manifest.files), *(m.path for m in manifest.merged)]
+    advice = "nobody reads it: a sync that was killed has left it, or somebody put it there; move it away"
+    for path in sorted(there - {lake / name for name in named} - {folder / "manifest.json", folder / ".lock"}):
+        found.add("stray", path, "no manifest names it", "", "none", advice)
+    advice = "nothing is lost: its rows are in another file, and it is removed within a day"
+    for merged in manifest.merged:
+        path = lake / merged.path
+        with contextlib.suppress(FileNotFoundError):
+            if not archive.sha256_of(path).startswith(path.stem.rpartition(".")[2]):
+                found.add("parquet", path, "its SHA-256 is not that of its name", "", "none", advice)

@@ -1,6 +1,7 @@
 """The scrub names what is damaged, where, and what can mend it; and finds nothing where nothing is."""
 
 import hashlib
+import os
 import shutil
 import threading
 import time
@@ -554,6 +555,8 @@ def test_what_was_merged_is_kept_as_it_was_and_strays_are_told(
     flip(merged)
     stray = merged.with_name("notes.txt")
     stray.write_text("mine")
+    assert [f.kind for f in findings()] == ["parquet"], "what is so young may still be named"
+    os.utime(stray, (time.time() - 61, time.time() - 61))
     assert [(f.kind, f.path, f.mend) for f in findings()] == [
         ("stray", str(stray.relative_to(data)), "none"),
         ("parquet", str(merged.relative_to(data)), "none"),
