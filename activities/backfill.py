@@ -31,6 +31,7 @@ from temporalio.exceptions import CancelledError
 from activities import pages
 from activities.replay import read_lines
 from activities.rest import Rest, key_of, of_feed
+from activities.together import meanwhile
 from exchanges.port import BulkGrammar, EventGrammar, TradesRequest, Unparsable, Venue
 from ssmd import archive, broker, config, coverage, durable, frames, jobs, ledger, subjects
 from ssmd.clock import DAY_NS, SECOND_NS, SystemClock, date_of
@@ -116,12 +117,11 @@ class Backfill:
     @activity.defn(no_thread_cancel_exception=True)
     def plan_backfill(self, missing: jobs.Missing) -> jobs.Planned:
         """Which windows are to be filled. Raises Permanent if there is no such gap, or no such time."""
-        activity.heartbeat(jobs.Progress(f"looking for gaps of {missing.feed}"))
         config.load_feed(missing.feed)
         self._environment.feed(missing.feed)
         if not (missing.gap or missing.start or missing.end) and not (self._places.archive / missing.feed).is_dir():
             return jobs.Planned([])  # nothing was captured yet
-        gaps = self._recorded(missing.feed).gaps
+        gaps = meanwhile(f"looking for gaps of {missing.feed}", lambda: self._recorded(missing.feed)).gaps
         if missing.start or missing.end:
             return jobs.Planned([_window(missing, gaps)])
         if missing.gap:
@@ -192,7 +192,7 @@ class Backfill:
         venue: Venue = importlib.import_module(f"exchanges.{feed.venue}").venue
         low, high = window.start - BEFORE_NS, window.end + AFTER_NS
         sealed = self._finish(doing, window.feed, _dates(low, high))
-        recorded = self._recorded(window.feed)
+        recorded = meanwhile(doing, lambda: self._recorded(window.feed))
         gaps = [gap for gap in recorded.gaps if gap.gap in window.gaps]
         symbols = self._symbols(recorded, venue, window, gaps)
         first = venue.trades(symbols[0] if symbols else "-", low, high)

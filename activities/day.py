@@ -7,6 +7,7 @@ import msgspec
 from temporalio import activity
 
 from activities.archive import check_day, passed
+from activities.together import go_on
 from ssmd import archive, config, jobs, tables
 from ssmd.errors import Permanent
 
@@ -34,7 +35,9 @@ class Days:
 
     def _look(self, client: httpx.Client, feed: str, date: str) -> jobs.FeedSeen:
         check_day(jobs.Day(feed, date))
-        activity.heartbeat(jobs.Progress(f"looking at {feed} {date}"))
+        doing = f"looking at {feed} {date}"
+        activity.heartbeat(jobs.Progress(doing))
+        go_on(doing)
         connector = self._status(client, f"connector-{feed}")
         archiver = self._status(client, f"archiver-{feed}")
         manifest, lake_day, empty, trouble = archive.Manifest(feed, date), None, False, ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from temporalio import activity
 
 from activities.archive import check_day, passed
-from activities.together import Together, fetch, go_on
+from activities.together import Together, beating, fetch, go_on, meanwhile
 from ssmd import (
     __version__,
     archive,
@@ -140,8 +140,7 @@ class Storage:
         tag = store.stat(path)
         before = published.load_versions(store, day.feed, table.name)
         known = {o.path: o for o in before.objects} if before is not None else {}
-        files = [Named(f"lake/{f.path}", f.bytes, f.sha256) for f in manifest.files]
-        objects, _ = self._objects(store, day, files, known)
+        objects, _ = self._objects(store, day, published.version_files(manifest), known)
         _bring(store, published.version_manifest(day.feed, table), text)
         if before is None or before.manifest.encode() != text:
             record = Versions(day.feed, table.name, text.decode(), objects, time.time_ns(), __version__)
@@ -158,6 +157,9 @@ class Storage:
                 "for its own worker"
             )
         self._open()  # without a store nothing may go
+        return meanwhile("looking for what may go", lambda: self._expired(retention))
+
+    def _expired(self, retention: jobs.Retention) -> list[jobs.Expired]:
         kept = self._environment.retention
         found = []
         for kind, days, listed in (
@@ -314,7 +316,8 @@ class Storage:
         self, store: Store, expired: jobs.Expired, file: Path, verified: dict[str, list[archive.Connection]]
     ) -> bool:
         """Whether a journal file is old, and the store has each of its frames. Raises Permanent if it has not."""
-        dates = _dates(file)
+        doing = f"looking through {file.name} of {expired.feed}'s journal"
+        dates = meanwhile(doing, lambda: _dates(file))
         if not dates or dates[-1] > expired.date:
             return False
         for date in dates:
@@ -323,7 +326,7 @@ class Storage:
                 record, _, files = self._published_as_here(store, day)
                 self._verify(store, day, files)
                 verified[date] = record.manifest().connections
-        for conn, n in _frames(file):
+        for conn, n in beating(doing, _frames(file)):
             if not any(_holds(c, conn, n) for date in dates for c in verified[date]):
                 raise Permanent(f"{file} holds frame {n} of {conn}, which is not published")
         return True

@@ -1,7 +1,8 @@
-"""Many files at once, from within an activity: a bounded number of threads, heartbeats, an end when it is cancelled."""
+"""Long work from within an activity: with heartbeats, an end when it is cancelled, and a bounded number of threads."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -18,6 +19,7 @@ LOOK_SECONDS = 0.5
 FETCHED_AT_ONCE = 8
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Together:
@@ -56,6 +58,32 @@ class Together:
                 future.result()
             go_on(self._doing)
         return [future.result() for future in futures]
+
+
+def meanwhile(doing: str, read: Callable[[], R]) -> R:
+    """What `read` gives, which may take long and says nothing of itself; if we are cancelled, it is left to itself."""
+    threads = ThreadPoolExecutor(1, "reading")
+    try:
+        reading = threads.submit(read)
+        while True:
+            activity.heartbeat(jobs.Progress(doing))
+            go_on(doing)
+            finished, _ = wait([reading], LOOK_SECONDS)
+            if finished:
+                return reading.result()
+    finally:
+        threads.shutdown(wait=False)
+
+
+def beating(doing: str, some: Iterable[T]) -> Iterator[T]:
+    """Each of them, with a heartbeat in between, so often as one is due."""
+    due = 0.0
+    for one in some:
+        if time.monotonic() >= due:
+            activity.heartbeat(jobs.Progress(doing))
+            go_on(doing)
+            due = time.monotonic() + LOOK_SECONDS
+        yield one
 
 
 def go_on(doing: str) -> None:

@@ -8,14 +8,23 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from temporalio import activity
 
-from activities import scrub, together
+from activities import together
 from activities.archive import check_day
 from activities.processes import Processes, in_a_process
-from ssmd import archive, config, durable, jobs, mirror, moved, published, tables
+from activities.scrub.archive import archive_day
+from activities.scrub.findings import DayTask
+from activities.scrub.journal import journal_files, journal_folder
+from activities.scrub.lake import HourAgain, lake_day, make_again
+from activities.scrub.versions import version_tables
+from ssmd import archive, checked_json, config, coverage, durable, jobs, mirror, moved, published, tables, versions
 from ssmd.errors import Permanent
 from ssmd.published import Named
+from ssmd.storage import Missing, Store
+
+RECORD = "record"  # the kind of finding that leaves nothing to be looked at
 
 
 class Verify:
@@ -33,10 +42,17 @@ class Verify:
         Of a day that is not there: Permanent, or with `if_any` an empty answer.
         """
         check_day(jobs.Day(day.feed, day.date))
-        if self._elsewhere(day.feed, day.date, day.store):
-            with self._brought(day.feed, day.date, day.store, published.archive_files) as aside:
-                scrubbed = self._scrub_archive(day, aside.places)
-                return aside.told(scrubbed)
+        if store := self._elsewhere(day.feed, day.date, day.store):
+            try:
+                with self._brought(day.feed, day.date, day.store, published.archive_files) as aside:
+                    scrubbed = self._scrub_archive(day, aside.places)
+                    return aside.told(scrubbed, aside.copies())
+            except Permanent as e:
+                if not isinstance(e.__cause__, msgspec.DecodeError):
+                    raise
+                path = f"{store}/{published.record_path(day.feed, day.date)}"
+                what = f"is damaged: {e.__cause__}; without it the day cannot be judged"
+                return jobs.Scrubbed(findings=[jobs.Finding(RECORD, path, what, "", "second-copy", _again(day))])
         folder = archive.day_folder(self._places.archive, day.feed, day.date)
         if not folder.is_dir() and not (self._places.lake / tables.manifest_path(day.feed, day.date)).exists():
             if day.if_any:
@@ -49,8 +65,8 @@ class Verify:
 
     def _scrub_archive(self, day: jobs.Scrub, places: config.Places) -> jobs.Scrubbed:
         total = _bytes(archive.day_folder(places.archive, day.feed, day.date).glob("*.jsonl.gz*"))
-        task = scrub.DayTask(places, day.feed, day.date, [])
-        return self._processes.run(f"reading the archive of {_of(day)}", total, scrub.archive_day, task)
+        task = DayTask(places, day.feed, day.date, [])
+        return self._processes.run(f"reading the archive of {_of(day)}", total, archive_day, task)
 
     @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
@@ -58,21 +74,51 @@ class Verify:
         """Read every record of the feed's journal, whatever its day; a store has none."""
         if day.store:
             return jobs.Scrubbed()
-        task = scrub.DayTask(self._places, day.feed, day.date, [])
-        total = _bytes(scrub.journal_files(task.places.journal, day.feed))
-        return self._processes.run(f"reading the journal of {day.feed}", total, scrub.journal_folder, task)
+        task = DayTask(self._places, day.feed, day.date, [])
+        total = _bytes(journal_files(task.places.journal, day.feed))
+        return self._processes.run(f"reading the journal of {day.feed}", total, journal_folder, task)
 
     @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
     def scrub_lake(self, day: jobs.Scrub, found: jobs.Scrubbed) -> jobs.Scrubbed:
         """Read every table file of the day; `found` is what the archive's scrub did."""
+        if any(f.kind == RECORD for f in found.findings):
+            return jobs.Scrubbed()  # it names the tables, too
         damaged = [f.path for f in found.findings]
         doing = f"reading the tables of {_of(day)}"
         if self._elsewhere(day.feed, day.date, day.store):
             with self._brought(day.feed, day.date, day.store, lake=published.lake_files) as aside:
-                task = scrub.DayTask(aside.places, day.feed, day.date, damaged)
-                return aside.told(self._processes.run(doing, 0, scrub.lake_day, task))
-        return self._processes.run(doing, 0, scrub.lake_day, scrub.DayTask(self._places, day.feed, day.date, damaged))
+                task = DayTask(aside.places, day.feed, day.date, damaged)
+                return aside.told(self._processes.run(doing, 0, lake_day, task))
+        return self._processes.run(doing, 0, lake_day, DayTask(self._places, day.feed, day.date, damaged))
+
+    @in_a_process
+    @activity.defn(no_thread_cancel_exception=True)
+    def scrub_versions(self, day: jobs.Scrub) -> jobs.Scrubbed:
+        """Read every version of the feed's instruments and fees, whatever its day."""
+        doing = f"reading the instruments and fees of {day.feed}"
+        if not day.store:
+            return self._processes.run(doing, 0, version_tables, DayTask(self._places, day.feed, day.date, []))
+        there = mirror.open_store(day.store, self._places.data)
+        with tempfile.TemporaryDirectory(prefix="ssmd-verify-") as folder:
+            places = config.Places(Path(folder))
+            texts: dict[str, str] = {}
+            damaged = []
+            for table in versions.TABLES:
+                try:
+                    record = published.load_versions(there, day.feed, table.name)
+                except Permanent as e:
+                    path = published.record_path(day.feed, table.name)
+                    damaged.append(jobs.Finding(RECORD, path, f"is damaged: {e.__cause__ or e}", "", "", ""))
+                    continue
+                if record is not None:
+                    manifest = checked_json.decode(record.manifest.encode(), versions.Manifest)
+                    together.fetch(there, published.version_files(manifest), places.data, doing, lacking=True)
+                    texts[published.version_manifest(day.feed, table)] = record.manifest
+            _lay(places, texts)
+            aside = _Aside(places, there, day, texts)
+            task = DayTask(places, day.feed, day.date, [])
+            return aside.told(self._processes.run(doing, 0, version_tables, task), [*damaged, *aside.copies()])
 
     @in_a_process
     @activity.defn(no_thread_cancel_exception=True)
@@ -88,18 +134,18 @@ class Verify:
         lake_day = tables.load_day(places.lake / tables.manifest_path(hour.feed, hour.date))
         manifest = archive.load_manifest(archive.manifest_path(places.archive, hour.feed, hour.date))
         inputs = {s.name: s for s in manifest.segments if s.name in lake_day.inputs and hour.hour in s.hours}
-        task = scrub.HourAgain(
+        task = HourAgain(
             places=places,
             feed=feed,
             date=hour.date,
             hour=hour.hour,
-            day_start_ns=scrub.day_start_ns(hour.date),
+            day_start_ns=coverage.midnight(hour.date),
             segments=[(name, inputs[name].channel, inputs[name].sha256) for name in sorted(inputs)],
             published=[f for f in lake_day.files if tables.hour_of(f) == hour.hour],
             software=lake_day.software,
         )
         doing = f"making the tables of {hour.feed} {hour.date} {hour.hour:02d}:00 again"
-        return self._processes.run(doing, sum(s.records for s in inputs.values()), scrub.make_again, task)
+        return self._processes.run(doing, sum(s.records for s in inputs.values()), make_again, task)
 
     # ------------------------------------------------------------------------------------------------ in a store
 
@@ -132,38 +178,60 @@ class Verify:
             wanted = segments(record.manifest()) + (lake(lake_day) if lake_day is not None else [])
             together.fetch(there, wanted, places.data, f"fetching {feed} {date} from {there.url}", lacking=True)
             for other in _neighbours(date):  # a connection may have crossed midnight
-                _lay(places, published.load(there, feed, other))
-            _lay(places, record)
-            yield _Aside(places, there.url, feed, date)
+                with contextlib.suppress(Permanent):  # a damaged one is told with its own day
+                    _lay(places, _manifests(published.load(there, feed, other)))
+            texts = _manifests(record)
+            _lay(places, texts)
+            yield _Aside(places, there, jobs.Scrub(feed, date), texts)
 
 
 @dataclass(frozen=True)
 class _Aside:
-    """A day's files, brought here from a store."""
+    """What a store has published, brought here: its files, and by their paths the manifests that its records hold."""
 
     places: config.Places
-    store: str
-    feed: str
-    date: str
+    store: Store
+    day: jobs.Scrub
+    manifests: dict[str, str]
 
-    def told(self, scrubbed: jobs.Scrubbed) -> jobs.Scrubbed:
+    def copies(self) -> list[jobs.Finding]:
+        """Those manifests lie beside the files, too, for whoever looks into the store: are they the same there?"""
+        found = []
+        for path, text in self.manifests.items():
+            try:
+                what = "" if self.store.read(path) == text.encode() else "is not what its record says"
+            except Missing:
+                what = "is missing"
+            if what:
+                found.append(jobs.Finding("manifest", path, what, "", "", ""))
+        return found
+
+    def told(self, scrubbed: jobs.Scrubbed, more: Iterable[jobs.Finding] = ()) -> jobs.Scrubbed:
         """The findings as those of the store's objects."""
-        advice = f"remove that object, and `ssmd publish {self.feed} {self.date}` where the day is whole stores it anew"
         findings = [
-            dataclasses.replace(f, path=f"{self.store}/{f.path}", mend="second-copy", advice=advice)
-            for f in scrubbed.findings
+            dataclasses.replace(f, path=f"{self.store.url}/{f.path}", mend="second-copy", advice=_again(self.day))
+            for f in [*scrubbed.findings, *more]
         ]
         return dataclasses.replace(scrubbed, findings=findings)
 
 
-def _lay(places: config.Places, record: published.Published | None) -> None:
-    """Write a record's manifests where a data folder has them."""
+def _again(day: jobs.Scrub) -> str:
+    return f"remove that object, and `ssmd publish {day.feed} {day.date}` where the day is whole stores it anew"
+
+
+def _manifests(record: published.Published | None) -> dict[str, str]:
+    """A record's manifests, by where a data folder has them."""
     if record is None:
-        return
+        return {}
     texts = {published.archive_manifest(record.feed, record.date): record.archive}
     if record.lake is not None:
         texts[published.lake_manifest(record.feed, record.date)] = record.lake
-    for path, text in texts.items():
+    return texts
+
+
+def _lay(places: config.Places, manifests: dict[str, str]) -> None:
+    """Write manifests where a data folder has them."""
+    for path, text in manifests.items():
         durable.make_folder((places.data / path).parent)
         durable.replace(places.data / path, text.encode())
 

@@ -136,7 +136,10 @@ class Scrubbed:
 
 @dataclass(frozen=True)
 class Verified:
-    """A scrubbed day: what was looked at (`segments`: finished ones and open parts), and every finding but `more`."""
+    """A scrubbed day: what was looked at (`segments`: finished ones and open parts), and every finding but `more`.
+
+    `versions` are those of the feed's instruments and fees, whatever the day.
+    """
 
     feed: str
     date: str
@@ -151,6 +154,7 @@ class Verified:
     journal_records: int
     findings: list[Finding]
     more: int = 0
+    versions: int = 0
 
     @property
     def whole(self) -> bool:

@@ -50,9 +50,8 @@ class Recorded:
 
 def recorded(root: Path, feed: str | None = None) -> list[Recorded]:
     """Every feed under the archive folder `root`, or the one. Raises Permanent if there is nothing of it."""
-    found = sorted(
-        {path.parent.name for path in root.glob("*/cursor.json")} | {m.feed for m in archive.manifests(root)}
-    )
+    days = {path.parts[-3] for path in root.glob("*/????-??-??/manifest.json")}
+    found = sorted({path.parent.name for path in root.glob("*/cursor.json")} | days)
     if feed is not None and feed not in found:
         there_is = ", ".join(found) or "nothing yet"
         raise Permanent(f"nothing of {feed!r} is archived in {root}: there is {there_is}")

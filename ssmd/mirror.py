@@ -146,6 +146,8 @@ def _storage_of(url: str, data: Path) -> tuple[config.Storage, str]:
                 environment = config.load_environment(path.stem)
                 if environment.storage is not None and environment.storage.covers(url):
                     ours = running is not None and running.environment == environment.name
+                    if environment.storage.server == "local" and not ours and os.environ.get("AWS_ENDPOINT_URL"):
+                        continue  # that of another machine's, or of another data folder's `ssmd up`
                     return environment.storage, running.storage if ours and running is not None else ""
     try:
         return config.Storage(url=url.rstrip("/")), ""

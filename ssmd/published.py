@@ -84,7 +84,7 @@ def version_manifest(feed: str, table: "versions.Table") -> str:
     """The path of a versioned table's manifest under data folder and store."""
     from ssmd import versions  # noqa: PLC0415 - brings Arrow, which an archiver has no use for
 
-    return str(Path("lake") / versions.folder(table, feed) / "manifest.json")
+    return str(versions.manifest_path(Path("lake"), table, feed))
 
 
 def archive_files(manifest: Manifest) -> list[Named]:
@@ -96,6 +96,11 @@ def archive_files(manifest: Manifest) -> list[Named]:
 def lake_files(day: LakeDay) -> list[Named]:
     """What a lake manifest names."""
     return [Named(f"lake/{f.path}", f.bytes, f.sha256) for f in day.files]
+
+
+def version_files(manifest: "versions.Manifest") -> list[Named]:
+    """What the manifest of a versioned table names."""
+    return [Named(f"lake/{f.path}", f.bytes, f.sha256) for f in manifest.files]
 
 
 def archive_manifest(feed: str, date: str) -> str:

@@ -87,7 +87,10 @@ class Store(Protocol):
 def open_store(storage: config.Storage, data: Path, endpoint_url: str = "") -> Store:
     """The store of an environment; `endpoint_url` is where the one that `ssmd up` started listens."""
     if storage.server == "local" and not endpoint_url:
-        raise Permanent(f"{storage.url} is served by `ssmd up`, which does not run on this data folder: start it")
+        raise Permanent(
+            f"{storage.url} is served by `ssmd up`, which does not run on the data folder {data}: start it there, or "
+            "say by AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where else it is served"
+        )
     if storage.is_s3:
         return S3(storage, data, endpoint_url)
     folder = Path(storage.url.replace("{data}", str(data))).expanduser()

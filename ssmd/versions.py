@@ -148,9 +148,19 @@ def folder(table: Table, feed: str) -> Path:
     return Path(table.name) / f"feed={feed}"
 
 
+def manifest_path(lake: Path, table: Table, feed: str) -> Path:
+    """Where a feed's manifest is."""
+    return lake / folder(table, feed) / "manifest.json"
+
+
+def file_path(table: Table, feed: str, last: int, sha256: str) -> Path:
+    """Where rows up to revision `last` are, relative to the lake: other bytes would have another name."""
+    return folder(table, feed) / f"{table.name}_{last:06d}.{sha256[:12]}.parquet"
+
+
 def load(lake: Path, table: Table, feed: str) -> Manifest:
     """A feed's manifest; an empty one where nothing was synced yet. Raises Permanent if it is damaged or newer."""
-    path = lake / folder(table, feed) / "manifest.json"
+    path = manifest_path(lake, table, feed)
     try:
         manifest = checked_json.decode(path.read_bytes(), Manifest)
     except FileNotFoundError:
@@ -253,7 +263,7 @@ def publish(
         merged=[m for m in merged if m not in old],
         software=__version__,
     )
-    durable.replace(root / "manifest.json", checked_json.encode(after, indent=1))
+    durable.replace(manifest_path(lake, table, before.feed), checked_json.encode(after, indent=1))
     for one in old:
         durable.remove(lake / one.path)
     return after
@@ -262,7 +272,7 @@ def publish(
 def announced(lake: Path, table: Table, manifest: Manifest, revision: int) -> None:
     """Remember that the changes up to a revision were published; who says so holds the folder's lock."""
     after = msgspec.structs.replace(manifest, announced=revision)
-    durable.replace(lake / folder(table, manifest.feed) / "manifest.json", checked_json.encode(after, indent=1))
+    durable.replace(manifest_path(lake, table, manifest.feed), checked_json.encode(after, indent=1))
 
 
 def lock(lake: Path, table: Table, feed: str, owner: str) -> durable.Lock:
@@ -292,12 +302,11 @@ def _sorted(table: Table, rows: pa.Table) -> pa.Table:
 
 
 def _write(lake: Path, table: Table, feed: str, rows: pa.Table, first: int, last: int, tier: int) -> VersionFile:
-    """The name holds a digest of the content: doing it again writes the same bytes under the same name."""
     made = io.BytesIO()
     pq.write_table(rows, made, compression="zstd", version="2.6", write_page_checksum=True, row_group_size=100_000)
     content = made.getvalue()
     sha256 = hashlib.sha256(content).hexdigest()
-    relative = folder(table, feed) / f"{table.name}_{last:06d}.{sha256[:12]}.parquet"
+    relative = file_path(table, feed, last, sha256)
     durable.replace(lake / relative, content)
     return VersionFile(str(relative), rows.num_rows, len(content), sha256, first, last, tier)
 

@@ -91,6 +91,11 @@ async def have_done(other: type[Any], given: object, answer: type[R], id_: str) 
     return done
 
 
+def since(change: str) -> bool:
+    """Whether this run has a change of its workflow: every new one, and none that was begun before it."""
+    return not workflow.in_workflow() or workflow.patched(change)
+
+
 def due() -> datetime:
     """When this run was due: by its schedule (also one made up for later), else when it was started (UTC)."""
     if not workflow.in_workflow():

@@ -6,12 +6,12 @@ from temporalio import workflow
 
 from activities.verify import Verify
 from ssmd import jobs
-from workflows.steps import dated, do, label
+from workflows.steps import dated, do, label, since
 
 
 @workflow.defn
 class VerifyArchive:
-    """Read the day's archive, its journal and its tables; make the tables again and compare."""
+    """Read the day's archive, its journal and its tables, instruments and fees; make the tables again and compare."""
 
     def __init__(self) -> None:
         self._progress = jobs.Progress("starting")
@@ -33,6 +33,11 @@ class VerifyArchive:
         self._progress = jobs.Progress("reading the tables")
         lake = await do(Verify.scrub_lake, day, archive, within=timedelta(hours=24))
 
+        versions = jobs.Scrubbed()
+        if since("instruments and fees"):
+            self._progress = jobs.Progress("reading instruments and fees")
+            versions = await do(Verify.scrub_versions, day, within=timedelta(hours=6))
+
         self._progress = jobs.Progress("making the tables again", 0, len(lake.hours))
         again = []
         for made in workflow.as_completed(
@@ -49,7 +54,7 @@ class VerifyArchive:
             self._progress = jobs.Progress("making the tables again", len(again), len(lake.hours))
 
         self._progress = jobs.Progress("done", len(again), len(again))
-        parts = [archive, journal, lake, *again]
+        parts = [archive, journal, lake, versions, *again]
         return jobs.Verified(
             feed=day.feed,
             date=day.date,
@@ -64,6 +69,7 @@ class VerifyArchive:
             journal_records=journal.frames,
             findings=sorted((f for part in parts for f in part.findings), key=lambda f: (f.path, f.where, f.what)),
             more=sum(part.more for part in parts),
+            versions=versions.frames,
         )
 
     @workflow.query

@@ -35,8 +35,7 @@ def further(series: Sequence[str]) -> list[Request]:
 
 def named(symbols: Sequence[str]) -> list[Request]:
     some = [symbols[i : i + TICKERS_PER_REQUEST_MAX] for i in range(0, len(symbols), TICKERS_PER_REQUEST_MAX)]
-    limit = str(rest.MARKETS_PER_PAGE_MAX)
-    return [Request("GET", "/markets", {"limit": limit, "tickers": ",".join(tickers)}) for tickers in some]
+    return [request for tickers in some for request in rest.markets_named(tickers)]
 
 
 def instruments_of(record: dict[str, object]) -> list[Instrument]:

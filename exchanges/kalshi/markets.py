@@ -89,14 +89,19 @@ class Market:
         self.quotes: bytes | None = None  # the last ticker message
         self.volume = 0  # hundredths of a contract
 
+    @property
+    def over_ns(self) -> int | None:
+        """When it was settled; None if it is not."""
+        return (self.settled_ns or self.close_ns) if self.state == "finalized" else None
+
     def object(self) -> dict[str, object]:
         """As REST shows it."""
         yes, no = self.book.levels("yes"), self.book.levels("no")
         bid, ask = yes[-1] if yes else ("0.0000", "0.00"), no[-1] if no else ("0.0000", "0.00")
         final: dict[str, object] = {}
-        if self.state == "finalized":
+        if self.over_ns is not None:
             final["settlement_value_dollars"] = "1.0000" if self.result == "yes" else "0.0000"
-            final["settlement_ts"] = rfc3339(self.settled_ns or self.close_ns)
+            final["settlement_ts"] = rfc3339(self.over_ns)
         if self.strike:
             final |= {"strike_type": "greater", "floor_strike": float(self.strike)}
         return {

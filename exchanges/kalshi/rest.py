@@ -33,6 +33,9 @@ TRADES_PER_PAGE_MAX = 1000
 SECOND_NS = 1_000_000_000
 SERIES = "/series"
 FEE_CHANGES = "/series/fee_changes"
+CUTOFF = "/historical/cutoff"
+OLD_MARKETS = "/historical/markets"
+OLD_TRADES = "/historical/trades"
 READ = "read"  # the scope that a key needs
 
 # Of contracts x price x (1 - price), times a series' multiplier (Kalshi's fee schedule).
@@ -74,6 +77,12 @@ def instruments(series: Sequence[str]) -> list[Request]:
     return [markets(s) for s in series] if series else [markets()]
 
 
+def markets_named(symbols: Sequence[str]) -> list[Request]:
+    """What settled before a cutoff is told of by the second, which is asked last: a market may move meanwhile."""
+    query = {"limit": str(MARKETS_PER_PAGE_MAX), "tickers": ",".join(symbols)}
+    return [Request("GET", path, query) for path in ("/markets", OLD_MARKETS)]
+
+
 def instruments_page(request: Request, body: bytes) -> Instruments:
     page = _decode(body, _Markets)
     symbols = []
@@ -111,11 +120,22 @@ def trades(symbol: str, start_ns: int, end_ns: int) -> TradesRequest:
 
 
 def trades_page(request: TradesRequest, body: bytes) -> TradesPage:
-    """Newest first. `trade_id` is that of WebSocket; times are finer here."""
+    """Newest first. `trade_id` is that of WebSocket; times are finer here.
+
+    Trades older than a cutoff, which follows the present at some months' distance, are at /historical/trades alone.
+    The cutoff is asked for after the live pages, so that what it passes meanwhile is in these or in those.
+    """
+    if request.path == CUTOFF:
+        cutoff_ns = _nanoseconds(_decode(body, _Cutoff).trades_created_ts)
+        live = trades(request.symbol, request.start_ns, request.end_ns)
+        return TradesPage([], replace(live, path=OLD_TRADES) if request.start_ns < cutoff_ns else None)
     page = _decode(body, _Trades)
     found = [trade.event() for trade in page.trades]
     within = [t for t in found if request.start_ns <= (t.ts_event or 0) <= request.end_ns]
-    return TradesPage(within, _next(request, page.cursor))
+    following = _next(request, page.cursor)
+    if following is None and request.path != OLD_TRADES:
+        following = replace(request, path=CUTOFF, query={})
+    return TradesPage(within, following)
 
 
 # -------------------------------------------------------------------------------------------------------- fees, keys
@@ -256,15 +276,17 @@ class _Trade(msgspec.Struct):
         for text in (self.yes_price_dollars, size):
             if not _DECIMAL.fullmatch(text):
                 raise Unparsable(f"{text[:40]!r} is no decimal number")
-        since = self.created_time.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
         side = _SIDES.get(self.taker_outcome_side or self.taker_side)
-        ts_event = since // timedelta(microseconds=1) * 1000
-        return Trade(self.ticker, ts_event, self.yes_price_dollars, size, side, self.trade_id)
+        return Trade(self.ticker, _nanoseconds(self.created_time), self.yes_price_dollars, size, side, self.trade_id)
 
 
 class _Trades(msgspec.Struct):
     trades: list[_Trade]
     cursor: str | None = None
+
+
+class _Cutoff(msgspec.Struct):
+    trades_created_ts: datetime
 
 
 class _Series(msgspec.Struct):
@@ -341,6 +363,10 @@ def _error(body: bytes) -> tuple[str, str]:
     elif error.error is not None:
         return "", error.error
     return error.code, ", ".join(filter(None, (error.message or error.msg, error.details)))
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return (moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
 
 
 def _next(request: _R, cursor: str | None) -> _R | None:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from exchanges.kalshi.generator import TURNOVER_SECONDS, Generator
-from exchanges.kalshi.markets import FILTERS, STATES, Exchange, Level, Market, Trade, complement
+from exchanges.kalshi.markets import FILTERS, STATES, Exchange, Level, Market, Trade, complement, rfc3339
 from exchanges.kalshi.messages import BUFFER_OVERFLOW, CHANNELS, EVENT_TYPES, FIREHOSE, UNFILTERED, UNSEQUENCED
 from exchanges.kalshi.signing import (
     KEY_HEADER,
@@ -31,6 +31,7 @@ WS_PATH = "/trade-api/ws/v2"
 SKEW_MS_MAX = 30_000  # not documented; 30 s was accepted ahead and refused behind, a minute was refused
 MARKETS_PER_SUBSCRIPTION_MAX = 256  # not documented either
 HEARTBEAT_NS = 10_000_000_000
+LIVE_NS = 90 * 86_400 * 1_000_000_000  # what is older is under /historical; two to three months have been seen
 HEARTBEAT = b"heartbeat"
 
 BOOK = "orderbook_delta"
@@ -175,6 +176,7 @@ class KalshiSimulator:
         self._public = None if simulation.public_key is None else public_key(simulation.public_key)
         self.markets_per_subscription_max = MARKETS_PER_SUBSCRIPTION_MAX
         self.scopes = ["read"]  # of the key
+        self.live_ns = LIVE_NS
         self.exchange = Exchange()
         self._recorded: set[str] = set()
         self._simulation = simulation
@@ -286,13 +288,23 @@ class KalshiSimulator:
         self, parts: list[str], path: str, query: dict[str, str], headers: Mapping[str, str], now_ns: int
     ) -> Answer:
         exchange = self.exchange
+        cutoff_ns = max(0, now_ns - self.live_ns)
         match parts:
             case ["exchange", "status"]:
                 return _ok({"exchange_active": True, "exchange_estimated_resume_time": None, "trading_active": True})
             case ["markets"]:
-                return self._markets(query)
+                return self._markets(query, lambda m: m.over_ns is None or m.over_ns >= cutoff_ns)
             case ["markets", "trades"]:
-                return self._trades(query)
+                return self._trades(query, lambda ts_ns: ts_ns >= cutoff_ns)
+            case ["historical", "cutoff"]:
+                names = ("market_settled_ts", "trades_created_ts", "orders_updated_ts")
+                return _ok(dict.fromkeys(names, rfc3339(cutoff_ns)))
+            case ["historical", "markets"]:
+                if len({"tickers", "event_ticker", "series_ticker"} & {k for k, v in query.items() if v}) > 1:
+                    raise ValueError("tickers, event_ticker and series_ticker exclude each other")
+                return self._markets(query, lambda m: m.over_ns is not None and m.over_ns < cutoff_ns)
+            case ["historical", "trades"] if query.get("ticker", "") in {"", *exchange.markets}:
+                return self._trades(query, lambda ts_ns: ts_ns < cutoff_ns)
             case ["markets", ticker] if ticker in exchange.markets:
                 return _ok({"market": exchange.markets[ticker].object()})
             case ["markets", ticker, "orderbook"] if ticker in exchange.markets:
@@ -323,7 +335,8 @@ class KalshiSimulator:
         told = {"category": "Simulated", "fee_type": "quadratic", "fee_multiplier": 1, "frequency": "custom"}
         return [{"ticker": name, "title": name, **told} for name in names]
 
-    def _markets(self, query: dict[str, str]) -> Answer:
+    def _markets(self, query: dict[str, str], kept: Callable[[Market], bool]) -> Answer:
+        """Those that are `kept` on this side of the cutoff."""
         status = query.get("status", "")
         if status and status not in FILTERS:
             raise ValueError(f"status {status!r} is none of {', '.join(FILTERS)}")
@@ -331,7 +344,8 @@ class KalshiSimulator:
         found = [
             m
             for m in self.exchange.markets.values()
-            if (not status or m.state in FILTERS[status])
+            if kept(m)
+            and (not status or m.state in FILTERS[status])
             and query.get("series_ticker", m.series_ticker) == m.series_ticker
             and query.get("event_ticker", m.event_ticker) == m.event_ticker
             and (not tickers or m.ticker in tickers)
@@ -357,8 +371,8 @@ class KalshiSimulator:
     def _nested(self, event_ticker: str) -> list[dict[str, object]]:
         return [m.object() for m in self.exchange.markets.values() if m.event_ticker == event_ticker]
 
-    def _trades(self, query: dict[str, str]) -> Answer:
-        """Newest first; both ends of the window are included."""
+    def _trades(self, query: dict[str, str], kept: Callable[[int], bool]) -> Answer:
+        """Newest first, of those `kept` on this side of the cutoff; both ends of the window are included."""
         limit = _limit(query, 100, 1000)
         low, high = int(query.get("min_ts", 0)), int(query.get("max_ts", 1 << 40))
         before = _from_cursor(query.get("cursor", ""))
@@ -368,7 +382,11 @@ class KalshiSimulator:
         for number, trade in reversed(self.exchange.trades):
             if before.isdigit() and number >= int(before):
                 continue
-            if ticker in {None, trade.market_ticker} and low <= trade.time_ms // 1000 <= high:
+            if (
+                ticker in {None, trade.market_ticker}
+                and low <= trade.time_ms // 1000 <= high
+                and kept(trade.time_ms * 1_000_000)
+            ):
                 if len(page) == limit:
                     return _ok({"cursor": _to_cursor(str(last)), "trades": page})
                 page.append(trade.object())

@@ -39,6 +39,7 @@ def steps(
         verify.scrub_archive,
         verify.scrub_journal,
         verify.scrub_lake,
+        verify.scrub_versions,
         verify.make_again,
         Quarantine(places).replay_quarantine,
         storage.probe_store,

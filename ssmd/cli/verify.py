@@ -11,7 +11,6 @@ from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
     from ssmd import jobs
-    from ssmd.config import Places
 
 EXIT_FINDINGS = 1
 
@@ -33,11 +32,10 @@ def verify(
 
     from ssmd import config, jobs  # noqa: PLC0415
 
-    places = where(data)
     store = data if data.startswith("s3://") else ""
     name = config.load_feed(feed).name
     verified = []
-    for day in _days(places, name, date, store or str(places.archive)):
+    for day in _days(data, name, date):
         scrub = jobs.Scrub(name, day, store=store)
         verified.append(_verify(scrub, Path("data" if store else data), local or bool(store)))
         if json:
@@ -48,16 +46,24 @@ def verify(
         raise typer.Exit(EXIT_FINDINGS)
 
 
-def _days(places: "Places", feed: str, said: str, told: str) -> list[str]:
-    """The dates to look at: those of the archive and of the lake."""
+def _days(data: str, feed: str, said: str) -> list[str]:
+    """The dates to look at: those of the archive and of the lake, or of the records in a store."""
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
 
     if said != "all":
         return [utc_date(said)]
-    dates = {path.name for path in places.archive.glob(f"{feed}/????-??-??")}
-    dates |= {path.name.removeprefix("date=") for path in places.lake.glob(f"days/feed={feed}/date=????-??-??")}
+    if data.startswith("s3://"):
+        from ssmd import mirror, published  # noqa: PLC0415 - it, and what it needs, takes 0.4 s to load
+
+        there = mirror.open_store(data)  # its records are not read yet: a damaged one is to be found, not in the way
+        dates = {of for of_feed, of, _ in published.records(there) if of_feed == feed and of[:1].isdigit()}
+    else:
+        places = where(data)
+        dates = {path.name for path in places.archive.glob(f"{feed}/????-??-??")}
+        dates |= {path.name.removeprefix("date=") for path in places.lake.glob(f"days/feed={feed}/date=????-??-??")}
+        data = str(places.archive)
     if not dates:
-        raise Permanent(f"nothing of {feed} is archived in {told}: `ssmd data list` shows what is")
+        raise Permanent(f"nothing of {feed} is archived in {data}: `ssmd data list` shows what is")
     return sorted(dates)
 
 
@@ -89,13 +95,14 @@ def _show(verified: "Sequence[jobs.Verified]") -> None:
     """A table of what was found, what mends it, and one sentence."""
     from ssmd.cli.data import print_table  # noqa: PLC0415
 
-    # The journal is looked at with each day: what is said of it is said once.
+    # The journal, instruments and fees are looked at with each day: what is said of them is said once.
     found = sorted({f for v in verified for f in v.findings}, key=lambda f: (f.path, f.where))
     days = f"{verified[0].feed} {verified[0].date}" + (f" to {verified[-1].date}" if len(verified) > 1 else "")
     looked = (
         f"{sum(v.frames for v in verified):,} frames in {sum(v.segments for v in verified):,} segments, "
         f"{sum(v.lake_files for v in verified):,} table files, {sum(v.hours_made_again for v in verified):,} hours "
-        f"of tables made again, {max(v.journal_records for v in verified):,} journal records"
+        f"of tables made again, {max(v.journal_records for v in verified):,} journal records, "
+        f"{max(v.versions for v in verified):,} versions of instruments and fees"
     )
     if not found:
         typer.echo(f"{days} is whole: {looked}")

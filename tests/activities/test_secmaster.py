@@ -115,6 +115,18 @@ def test_versions_follow_each_other_and_none_is_written_over(rig: Rig) -> None:
     assert len({symbol for symbol, _, end in ranges if end is None}) == len({symbol for symbol, *_ in ranges})
 
 
+def test_what_was_settled_before_the_cutoff_is_found_in_history_and_not_taken_for_gone(rig: Rig) -> None:
+    """Nothing was synced for longer than the venue keeps a market beside the others."""
+    rig.sync()
+    oldest = next(iter(rig.simulator.exchange.markets))
+    rig.move(7.5)
+    rig.simulator.live_ns = SECOND_NS // 10
+    synced = rig.sync()
+    assert (synced.whole, synced.delisted) == (True, 0)
+    assert rig.query(f"SELECT status FROM instruments WHERE symbol = '{oldest}'") == [("settled",)]
+    assert any(target.partition("?")[0].endswith("/historical/markets") for target in rig.asked.targets)
+
+
 def test_a_page_that_cannot_be_read_costs_only_what_follows_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     small_pages(monkeypatch)
     rig.asked.fault = lambda target: Answer(503, b"") if "status=open" in target and "cursor" in target else None

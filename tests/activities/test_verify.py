@@ -1,6 +1,7 @@
 """The scrub names what is damaged, where, and what can mend it; and finds nothing where nothing is."""
 
 import hashlib
+import os
 import shutil
 import threading
 import time
@@ -15,13 +16,15 @@ from isal import igzip
 from temporalio.testing import ActivityEnvironment
 
 from activities.processes import Processes, Stopped
-from activities.scrub import FINDINGS_MAX, DayTask, Findings, Numbers, archive_day
+from activities.scrub.archive import archive_day
+from activities.scrub.findings import FINDINGS_MAX, DayTask, Findings
+from activities.scrub.numbers import Numbers
 from activities.verify import Verify
 from services.archiver.store import Store
-from ssmd import __version__, archive, config, frames, jobs, journal, tables
+from ssmd import __version__, archive, checked_json, config, frames, jobs, journal, tables, versions
 from ssmd.errors import Permanent
 from tests.lake.archives import DATE, FEED, GOLD, ArchivedDay, a_day
-from tests.lake.captures import CONNECTIONS, NEXT, captured, manifest, roll_up, verify
+from tests.lake.captures import CONNECTIONS, NEXT, add_versions, captured, listed, manifest, roll_up, verify
 
 DAY_FOLDER = f"archive/{FEED}/{DATE}"
 
@@ -34,7 +37,7 @@ def processes() -> Iterator[Processes]:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory, processes: Processes) -> Path:
-    return captured(tmp_path_factory.mktemp("original"), processes)
+    return listed(captured(tmp_path_factory.mktemp("original"), processes))
 
 
 @pytest.fixture
@@ -92,7 +95,9 @@ def test_everything_is_looked_at(data: Path, processes: Processes) -> None:
     assert found.bytes == sum(s.bytes for s in manifest(data).segments)
     lake = step(steps.scrub_lake, day, found)
     assert lake.hours == [1, 2, 3, 23]
-    assert lake.files == len(list((data / "lake").rglob("*.parquet")))
+    assert lake.files == len(list((data / "lake").rglob("date=*/*.parquet")))
+    known = step(steps.scrub_versions, day)
+    assert (known.files, known.frames) == (4, 2 * 2 * (versions.MERGE_FILES + 1)), "two of each, others were merged"
     again = [step(steps.make_again, jobs.Hour(FEED, DATE, hour, lake.revision)) for hour in lake.hours]
     assert sum(a.frames for a in again) == found.frames
     assert sum(a.files for a in again) == lake.files
@@ -459,3 +464,100 @@ def test_a_running_archiver_gives_no_false_finding(tmp_path: Path, processes: Pr
         thread.join()
     assert done[0] > 12
     assert verify(tmp_path, processes) == []
+
+
+# -------------------------------------------------------------------------------------------- instruments and fees
+
+TABLES = pytest.mark.parametrize("table", versions.TABLES, ids=lambda t: t.name)
+
+
+def known(data: Path, table: versions.Table) -> versions.Manifest:
+    return versions.load(data / "lake", table, FEED)
+
+
+def refile(data: Path, table: versions.Table, **changed: object) -> None:
+    """Another manifest, whole in itself: what a fault of the sync would write."""
+    path = versions.manifest_path(data / "lake", table, FEED)
+    path.write_bytes(checked_json.encode(msgspec.structs.replace(known(data, table), **changed)))
+
+
+@TABLES
+def test_a_damaged_or_missing_file_of_versions_needs_a_second_copy(
+    data: Path, findings: Scrub, table: versions.Table
+) -> None:
+    flipped, gone = [data / "lake" / f.path for f in known(data, table).files]
+    flip(flipped)
+    gone.unlink()
+    first, second = sorted(findings(), key=lambda f: f.what)
+    assert (first.path, first.what) == (str(gone.relative_to(data)), "is missing")
+    assert (second.kind, second.path, second.mend) == ("parquet", str(flipped.relative_to(data)), "second-copy")
+    assert "SHA-256" in second.what and "published" in second.advice
+
+
+@TABLES
+def test_a_damaged_manifest_of_versions_is_named(data: Path, findings: Scrub, table: versions.Table) -> None:
+    path = versions.manifest_path(data / "lake", table, FEED)
+    flip(path)
+    [found] = findings()
+    assert (found.kind, found.path) == ("versions manifest", str(path.relative_to(data)))
+    assert found.what.startswith("is damaged: ")
+    path.unlink()
+    [found] = findings()
+    assert found.what == "is missing, but files of its table are there"
+
+
+@TABLES
+def test_a_file_of_versions_that_was_written_over_is_named(data: Path, findings: Scrub, table: versions.Table) -> None:
+    """All hashes fit, but a file's name holds the digest of what it was."""
+    before = known(data, table)
+    *kept, last = before.files
+    path = data / "lake" / last.path
+    rows = pq.ParquetFile(path).read()
+    pq.write_table(rows, path, compression="gzip", write_page_checksum=True)
+    content = path.read_bytes()
+    now = msgspec.structs.replace(last, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    refile(data, table, files=[*kept, now])
+    [found] = findings()
+    assert (found.kind, "may have been written over" in found.what) == ("versions manifest", True)
+
+
+@TABLES
+def test_versions_that_do_not_follow_each_other_are_named(data: Path, findings: Scrub, table: versions.Table) -> None:
+    symbol = GOLD if table is versions.INSTRUMENTS else "KXA"
+    latest = 1000 * versions.MERGE_FILES + (1 if table is versions.INSTRUMENTS else 2)
+    add_versions(data, table, [("NEW", latest + 1, "changed"), (symbol, latest, "changed"), (GOLD + "X", 5, "listed")])
+    wrong = {(f.kind, f.where): f.what for f in findings()}
+    assert wrong == {
+        ("versions", f"{symbol} at {latest}"): f"does not begin after the version that it follows, of {latest}",
+        ("versions", f"NEW at {latest + 1}"): "is the first version of its key, but says `changed`",
+    }
+
+
+@TABLES
+def test_revisions_that_are_left_out_are_named(data: Path, findings: Scrub, table: versions.Table) -> None:
+    before = known(data, table)
+    refile(data, table, files=before.files[1:])
+    assert [f.what.partition(" has the revisions ")[2] for f in findings() if f.kind == "versions manifest"] == [
+        f"{before.revision}-{before.revision}, but revision 0 is before it"
+    ]
+    last = before.files[-1]
+    refile(data, table, files=[*before.files[:-1], msgspec.structs.replace(last, last=last.last + 1)])
+    assert ("versions", f"revision {before.revision + 1}", "has no rows") in [
+        (f.kind, f.where, f.what) for f in findings()
+    ]
+
+
+@TABLES
+def test_what_was_merged_is_kept_as_it_was_and_strays_are_told(
+    data: Path, findings: Scrub, table: versions.Table
+) -> None:
+    merged = data / "lake" / known(data, table).merged[0].path
+    flip(merged)
+    stray = merged.with_name("notes.txt")
+    stray.write_text("mine")
+    assert [f.kind for f in findings()] == ["parquet"], "what is so young may still be named"
+    os.utime(stray, (time.time() - 61, time.time() - 61))
+    assert [(f.kind, f.path, f.mend) for f in findings()] == [
+        ("stray", str(stray.relative_to(data)), "none"),
+        ("parquet", str(merged.relative_to(data)), "none"),
+    ]

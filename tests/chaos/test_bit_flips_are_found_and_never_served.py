@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from activities.processes import Processes
-from ssmd import archive, checked_json, journal, lake, tables
+from ssmd import archive, checked_json, journal, lake, tables, versions
 from ssmd.archive import Cursor, Manifest
 from ssmd.errors import Permanent
 from tests.lake.archives import DATE, FEED
-from tests.lake.captures import NEXT, captured, same, verify
+from tests.lake.captures import NEXT, captured, listed, same, verify
 
-DAMAGES, DAMAGES_FULL = 63, 280
+DAMAGES, DAMAGES_FULL = 63, 360
 UNARCHIVED = 3  # the journal's last records, which nothing else knows of
 Answers = dict[str, bytes | None]
 
@@ -46,7 +46,7 @@ def processes() -> Iterator[Processes]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, processes: Processes) -> Path:
-    folder = captured(tmp_path_factory.mktemp("data"), processes)
+    folder = listed(captured(tmp_path_factory.mktemp("data"), processes))
     for date in (DATE, NEXT):
         assert verify(folder, processes, date) == [], "undamaged"
     return folder
@@ -138,8 +138,10 @@ def damages(data: Path, dice: random.Random, count: int) -> Iterator[Damage]:
         "open part": sorted((data / "archive" / FEED).glob("*/*.part")),
         "archive manifest": sorted((data / "archive" / FEED).glob("*/manifest.json")),
         "cursor": [archive.cursor_path(data / "archive", FEED)],
-        "Parquet": sorted((data / "lake").rglob("*.parquet")),
+        "Parquet": sorted((data / "lake").rglob("date=*/*.parquet")),
         "lake manifest": [data / "lake" / tables.manifest_path(FEED, DATE)],
+        "instruments and fees": sorted(path for table in versions.TABLES for path in of_versions(data, table)),
+        "their manifest": [versions.manifest_path(data / "lake", table, FEED) for table in versions.TABLES],
     }
     assert all(files.values())
     for i in range(count):
@@ -155,6 +157,11 @@ def damages(data: Path, dice: random.Random, count: int) -> Iterator[Damage]:
             while kind == "journal segment" and cut_unknown_to_all(files[kind], path, whole, cut):
                 cut = dice.randrange(len(whole))
             yield Damage(kind, path, f"{path.name}: cut to {cut} of {len(whole)} bytes", whole[:cut])
+
+
+def of_versions(data: Path, table: versions.Table) -> Iterator[Path]:
+    """The table's files, those that were merged included."""
+    return (data / "lake" / versions.folder(table, FEED)).glob("*.parquet")
 
 
 def flipped(whole: bytes, dice: random.Random) -> bytes:
@@ -203,11 +210,16 @@ def assert_journal_gives_only_what_was_written(damage: Damage, whole: bytes) -> 
 
 def passes_without_checksums(damage: Damage) -> bool:
     """The control: whether a reader that trusts the format alone would take the damaged file for whole."""
-    kinds = {"archive manifest": Manifest, "cursor": Cursor, "lake manifest": tables.LakeDay}
+    kinds = {
+        "archive manifest": Manifest,
+        "cursor": Cursor,
+        "lake manifest": tables.LakeDay,
+        "their manifest": versions.Manifest,
+    }
     try:
         if damage.kind in kinds:
             msgspec.json.decode(damage.content, type=kinds[damage.kind])
-        elif damage.kind == "Parquet":
+        elif damage.kind in {"Parquet", "instruments and fees"}:
             pq.ParquetFile(damage.path).read()
         elif damage.kind in {"archive segment", "open part"}:
             list(archive.read_segment(damage.path))

@@ -40,10 +40,14 @@ def at(second: int) -> int:
 
 
 def rest(method: str, target: str, headers: object, body: bytes) -> Answer:
-    """Kalshi's trades, two hundred a page, newest first."""
-    q = dict(parse_qsl(target.partition("?")[2]))
+    """Kalshi's trades, twenty a page, newest first; what is older than midnight has moved to its history."""
+    path, _, query = target.partition("?")
+    if path.endswith("/historical/cutoff"):
+        return Answer(200, json.dumps({"trades_created_ts": f"{DAYS[1]}T00:00:00Z"}).encode())
+    q = dict(parse_qsl(query))
     low, high = (int(q[name]) for name in ("min_ts", "max_ts"))
-    found = [s for s in reversed(EVERY) if low <= at(s) // SECOND_NS <= high]
+    there = [s for s in EVERY if (s < 0) == path.endswith("/historical/trades")]
+    found = [s for s in reversed(there) if low <= at(s) // SECOND_NS <= high]
     begin = int(q.get("cursor", "0"))
     page = [
         {
@@ -157,6 +161,8 @@ def archived(data: Path, date: str) -> tuple[Counter[str], Counter[str], list[di
             if segment["channel"] == "trade":
                 live[line["frame"]["msg"]["trade_id"]] += 1
             elif segment["channel"] == "_backfill":
+                endpoint = "/historical/trades" if date == DAYS[0] else "/markets/trades"
+                assert line["conn"].startswith(f"backfill:{endpoint}-")
                 asked, trades = line["frame"]["backfill"], line["frame"]["body"]["trades"]
                 inside = [t for t in trades if asked["start"] <= at(int(t["trade_id"][1:])) <= asked["end"]]
                 filled.update(inside[i]["trade_id"] for i in asked["new"])

@@ -16,7 +16,7 @@ from activities.processes import Processes
 from activities.rollup import Rollup
 from activities.verify import Verify
 from services.archiver.store import Store
-from ssmd import archive, config, frames, jobs, journal, subjects
+from ssmd import archive, config, frames, jobs, journal, subjects, versions
 from tests.lake.archives import DATE, FEED, GOLD, MEMBER_LINES, SILVER, ArchivedDay
 
 NEXT = "2026-08-12"
@@ -78,6 +78,24 @@ def captured(data: Path, processes: Processes, scale: int = 40) -> Path:
     return data
 
 
+def listed(data: Path, syncs: int = versions.MERGE_FILES + 1) -> Path:
+    """Instruments and fees for it, something new in each sync: the first files are merged into one."""
+    for number in range(syncs):
+        change = "listed" if number == 0 else "changed"
+        add_versions(data, versions.INSTRUMENTS, [(s, 1000 * number + 1, change) for s in (GOLD, SILVER)])
+        add_versions(data, versions.FEES, [("KXA", 1000 * number + 1, change), ("KXA", 1000 * number + 2, "changed")])
+    return data
+
+
+def add_versions(data: Path, table: versions.Table, told: list[tuple[str, int, str]]) -> None:
+    """A sync's new versions: symbol, valid_from, change."""
+    before = versions.load(data / "lake", table, FEED)
+    of = {"of": "series"} if table is versions.FEES else {"status": "open"}
+    rows = [{"symbol": s, "valid_from": at, "change": c, "raw": "{}", "digest": f"{at}", **of} for s, at, c in told]
+    made = versions.made(table, before, rows)
+    versions.publish(data / "lake", table, before, [made], told[-1][1], whole=True, full=False)
+
+
 def _commit(store: Store, finish: list[tuple[str, str]] | None = None, seal: list[str] | None = None) -> None:
     begun = store.begin(finish or [], seal or [])
     if begun is not None:
@@ -114,7 +132,8 @@ def verify(data: Path, processes: Processes, date: str = DATE) -> list[jobs.Find
     day = jobs.Scrub(FEED, date)
     found = [step(steps.scrub_archive, day), step(steps.scrub_journal, day)]
     lake = step(steps.scrub_lake, day, found[0])
-    found += [lake, *(step(steps.make_again, jobs.Hour(FEED, date, hour, lake.revision)) for hour in lake.hours)]
+    found += [lake, step(steps.scrub_versions, day)]
+    found += [*(step(steps.make_again, jobs.Hour(FEED, date, hour, lake.revision)) for hour in lake.hours)]
     assert not any(f.more for f in found)
     return [finding for f in found for finding in f.findings]
 

@@ -60,7 +60,15 @@ def test_a_day_is_published_to_it_and_read_back(tmp_path: Path, free_port: Calla
         answer = run(asked)
         assert answer.returncode == 0, answer.stderr
         assert int(answer.stdout.split()[-1]) > 0
+
         secret = (data / "keys" / "s3.secret").read_text().strip()
+        empty = tmp_path / "elsewhere"
+        empty.mkdir()
+        refused = run(asked, cwd=empty)
+        assert refused.returncode == 2 and "which does not run on the data folder data" in refused.stderr
+        at = {"AWS_ENDPOINT_URL": running.storage, "AWS_ACCESS_KEY_ID": (data / "keys" / "s3.id").read_text().strip()}
+        told = {**variables, **at, "AWS_SECRET_ACCESS_KEY": secret, "XDG_CACHE_HOME": str(empty / "cache")}
+        assert run(asked, cwd=empty, env=told).stdout == answer.stdout, "from an empty folder, with an empty cache"
         for path in (data / "logs").glob("*.log"):
             assert secret not in path.read_text(), path
     finally:

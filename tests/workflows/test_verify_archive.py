@@ -17,8 +17,9 @@ from temporalio.worker import Replayer
 from activities.processes import Processes
 from ssmd import archive, jobs
 from ssmd.up import servers
+from ssmd.versions import MERGE_FILES
 from tests.lake.archives import DATE, FEED
-from tests.lake.captures import NEXT, captured, manifest
+from tests.lake.captures import NEXT, captured, listed, manifest
 from tests.workflows.workers import ROOT, RunningWorker, is_ready, running_worker, write_addresses
 from workflows.runner import WORKFLOWS, runner
 
@@ -29,7 +30,7 @@ DAY = jobs.Scrub(FEED, DATE)
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Processes(2) as processes:
-        return captured(tmp_path_factory.mktemp("data"), processes)
+        return listed(captured(tmp_path_factory.mktemp("data"), processes))
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,7 @@ async def test_started_by_hand_it_says_that_all_is_whole(
     assert verified.segments == len(manifest(data).segments)
     assert verified.hours_made_again == 4
     assert verified.journal_records > 0
+    assert verified.versions == 4 * (MERGE_FILES + 1)
     assert await handle.query("progress", result_type=jobs.Progress) == jobs.Progress("done", 4, 4)
 
     history = await handle.fetch_history()

@@ -1,6 +1,7 @@
 """REST answers become instruments, pages, and errors that say whether to try again."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import msgspec
 import pytest
 
 from exchanges.kalshi import rest, venue
-from exchanges.port import Answer, Request, Unparsable
+from exchanges.port import Answer, Request, TradesPage, Unparsable
 from ssmd.errors import Permanent, Transient
 
 FIXTURES = Path(__file__).parents[3] / "exchanges" / "kalshi" / "fixtures" / "rest"
@@ -47,6 +48,46 @@ def test_status_events_and_trades_are_read() -> None:
     assert trades.trades[0].symbol == "KXELONMARS-99" and trades.trades[0].side in {"buy", "sell"}
     assert trades.next is not None and trades.next.query["ticker"] == "KXELONMARS-99"
     assert venue.trades_page(rest.trades("KXELONMARS-99", 0, 1), _body("trades.json")).trades == []
+
+
+def test_trades_that_are_older_than_the_cutoff_are_asked_of_history() -> None:
+    """The cutoff is asked for after the live pages: it moves, and what it passes must be on one side or the other."""
+    asked = rest.trades("A", 100_000_000_000, 200_000_000_000)
+    last = b'{"trades":[],"cursor":""}'
+    assert venue.trades_page(asked, b'{"trades":[],"cursor":"c"}').next == replace(
+        asked, query={**asked.query, "cursor": "c"}
+    )
+    cutoff = venue.trades_page(asked, last).next
+    assert cutoff == replace(asked, path="/historical/cutoff", query={})
+    assert cutoff is not None
+
+    def older(trades_created: str) -> TradesPage:
+        names = ("market_settled_ts", "orders_updated_ts")
+        said = {**dict.fromkeys(names, "1970-01-01T00:00:00Z"), "trades_created_ts": trades_created}
+        return venue.trades_page(cutoff, json.dumps(said).encode())
+
+    for none in ("1970-01-01T00:00:00Z", "1970-01-01T00:01:40Z", "1970-01-01T02:01:40+02:00"):
+        assert older(none) == TradesPage([], None)
+    for some in ("1970-01-01T00:01:40.000001Z", "1970-01-01T00:02:00Z", "2026-06-30T00:00:00Z"):
+        assert older(some) == TradesPage([], replace(asked, path="/historical/trades"))
+    history = older("2026-06-30T00:00:00Z").next
+    assert history is not None and venue.trades_page(history, last).next is None
+    recorded = rest.trades("KXELONMARS-99", 0, 1 << 62)
+    page = venue.trades_page(replace(recorded, path="/historical/trades"), _body("trades.json"))
+    assert page.trades == venue.trades_page(recorded, _body("trades.json")).trades
+    assert page.next is not None and page.next.path == "/historical/trades" and page.next.query["cursor"]
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"trades_created_ts":"soon"}', b"<html>"])
+def test_a_cutoff_that_is_none_is_unparsable(body: bytes) -> None:
+    with pytest.raises(Unparsable):
+        venue.trades_page(replace(rest.trades("A", 0, 1), path="/historical/cutoff", query={}), body)
+
+
+def test_markets_by_name_are_asked_of_history_too() -> None:
+    query = {"limit": "1000", "tickers": "A,B"}
+    asked = venue.listing.named(["A", "B"])
+    assert asked == [Request("GET", "/markets", query), Request("GET", "/historical/markets", query)]
 
 
 def test_fees_are_those_of_series_with_their_multiplier() -> None:

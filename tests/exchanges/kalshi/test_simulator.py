@@ -431,6 +431,7 @@ def test_one_market_its_event_and_its_book(simulator: KalshiSimulator) -> None:
 
 
 def test_trades_are_those_that_were_sent_newest_first(simulator: KalshiSimulator) -> None:
+    simulator.live_ns = NOW
     for number in range(5):
         simulator.apply(_trade("A" if number % 2 else "B", number, 1000 + number))
     _, page = _get(simulator, "/markets/trades?limit=2&min_ts=1001")
@@ -453,6 +454,33 @@ def test_trades_are_those_that_were_sent_newest_first(simulator: KalshiSimulator
             "created_time": "1970-01-01T00:16:41.005000Z",
         }
     ]
+
+
+def test_what_is_older_than_the_cutoff_is_in_history_alone(simulator: KalshiSimulator) -> None:
+    day = 86_400
+    now = NOW // SECOND
+    for number, days in enumerate((91, 89, 0)):
+        simulator.apply(_trade("A", number, now - days * day))
+    market = simulator.exchange.markets["B"]
+    market.state, market.settled_ns = "finalized", NOW - 91 * day * SECOND
+    _, cutoff = _get(simulator, "/historical/cutoff")
+    assert set(cutoff) == {"market_settled_ts", "trades_created_ts", "orders_updated_ts"}
+    assert set(cutoff.values()) == {"2026-05-13T01:15:15.579000Z"}
+
+    def ids(path: str) -> list[str]:
+        return [t["trade_id"] for t in _get(simulator, path)[1]["trades"]]  # type: ignore[attr-defined]
+
+    assert (ids("/markets/trades"), ids("/historical/trades?ticker=A")) == (["2", "1"], ["0"])
+    assert ids(f"/historical/trades?min_ts={now - 91 * day + 1}") == []
+    assert _get(simulator, "/historical/trades?ticker=NONE")[0] == 404
+    assert _get(simulator, "/historical/trades?limit=1001")[0] == 400
+
+    def tickers(path: str) -> list[str]:
+        return [m["ticker"] for m in _get(simulator, path)[1]["markets"]]  # type: ignore[attr-defined]
+
+    assert (tickers("/markets?tickers=A,B"), tickers("/historical/markets?tickers=A,B")) == (["A"], ["B"])
+    assert _get(simulator, "/historical/markets?tickers=A&event_ticker=B")[0] == 400
+    assert _get(simulator, "/historical/nothing")[0] == 404
 
 
 def test_the_account_is_shown_to_its_key_alone(guarded: KalshiSimulator) -> None:
