@@ -27,6 +27,7 @@ def build() -> typer.Typer:
         publish,
         quarantine,
         query,
+        replay,
         report,
         retention,
         rollup,
@@ -48,6 +49,7 @@ def build() -> typer.Typer:
     )
     app.command()(up.up)
     app.command()(tail.tail)
+    app.command()(replay.replay)
     app.command()(query.query)
     app.add_typer(data.app, name="data")
     app.command()(rollup.rollup)
