@@ -57,7 +57,7 @@ class PastDay:
     def subscribed(self) -> tuple[str, ...]:
         """The channels that were subscribed to, as the feed's YAML names them."""
         sessions = (msgspec.json.decode(raw, type=TimedSession) for raw in self.manifest.sessions)
-        return tuple(sorted({channel for session in sessions for channel in session.subscription}))
+        return tuple(sorted({channel for session in sessions for channel in session.subscription.get("channels", ())}))
 
     @property
     def span_ns(self) -> tuple[int, int]:

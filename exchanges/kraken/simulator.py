@@ -533,8 +533,11 @@ class KrakenConnection:
         return channel, {name: value}, value
 
     def _snapshot(self, channel: str, symbol: str | None, parameter: int | str) -> list[bytes]:
-        """What stands now. Of a pair in a recording that has not begun to tell of it there is none: it will come."""
+        """What stands now. Of a pair in a recording that has not begun to tell of it there is none: it will come.
+        What an archived day says of pairs is not told before its time either."""
         simulator = self._simulator
+        if symbol is None and simulator.verbatim:
+            return []
         if symbol is None:
             return [instruments("snapshot", simulator.listed())]
         market, now_ns = simulator.markets[symbol], simulator.now_ns

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import importlib
+import logging
 from urllib.parse import urlsplit
 
 from exchanges.port import Simulation, Simulator
@@ -20,7 +21,7 @@ from ssmd.telemetry import configure_logging
 
 async def serve(args: argparse.Namespace, feed: config.Feed, speed: float | None, stop: asyncio.Event) -> None:
     """Serve `args.archive`, a date, from the data folder or `args.store`; no client's signature is checked."""
-    log = configure_logging(service="simulator", feed=feed.name)
+    log = configure_logging(logging.WARNING, service="simulator", feed=feed.name)
     wall_ns = SystemClock().now_ns
     look = replaying.teller(stop)
     with contextlib.ExitStack() as stack:
