@@ -33,6 +33,7 @@ def build() -> typer.Typer:
         rollup,
         schedule,
         secmaster,
+        status,
         tail,
         up,
         verify,
@@ -48,6 +49,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command()(up.up)
+    app.command()(status.status)
     app.command()(tail.tail)
     app.command()(replay.replay)
     app.command()(query.query)

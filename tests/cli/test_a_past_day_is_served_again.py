@@ -1,7 +1,6 @@
 """`ssmd replay`: an archived day comes again, to clients of each venue and on NATS, byte for byte and in its order."""
 
 import asyncio
-import gzip
 import json
 import signal
 import sys
@@ -9,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import nats
 import pytest
 from nats.aio.client import Client
@@ -321,14 +319,3 @@ def test_what_a_stream_would_keep_is_refused(tmp_path: Path, nats_server: NatsSe
             await client.close()
 
     asyncio.run(run())
-
-
-def test_frames_are_those_of_the_archive_read_with_gzip_alone(tmp_path: Path) -> None:
-    """The days that these tests make are what a reader without our code finds on disk."""
-    day = CapturedDay("kalshi").archive(tmp_path)
-    found = []
-    for path in (tmp_path / "archive" / "kalshi" / DATE).glob("*.jsonl.gz"):
-        with gzip.open(path) as file:
-            found += [(msgspec.json.decode(line)["n"], line[line.index(b'"frame":') + 8 : -2]) for line in file]
-    ours = {n for n, _ in found} - {n for n, wire in found if not wire.startswith(b'{"type":"') or b'"conn":' in wire}
-    assert [wire for n, wire in sorted(found) if n in ours] == [wire for _, _, wire in day.wires]
