@@ -202,12 +202,12 @@ def _now(
     told = [figures[name] for name in connectors]
     archiver = figures.get(f"archiver-{feed}") or {}
     gaps = sum(int(f.get("gaps_open", 0)) for f in told)
-    if not told:
+    if not told and feed in ledger.feeds(places.archive):
         try:
             gaps = sum(g.end is None for one in ledger.recorded(places.archive, feed, DAYS) for g in one.gaps)
         except Permanent as e:
             troubles.append(str(e))
-    last = max((int(f.get("last_ts_recv", 0)) for f in told), default=0)
+    last = max((int((later.get(name) or figures[name]).get("last_ts_recv", 0)) for name in connectors), default=0)
     rates = [_rate(figures[name], later.get(name) or {}) for name in connectors]
     return FeedNow(
         feed=feed,

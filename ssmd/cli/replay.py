@@ -157,7 +157,7 @@ def _shown(told: "Iterator[Told | Replayed]") -> "Iterator[Replayed]":
             if isinstance(said, Replayed):
                 yield said
             elif not said.total or (said.doing != doing and not console.is_terminal):
-                typer.echo(said.doing, err=True)
+                progress.console.print(said.doing, soft_wrap=True, highlight=False)
             else:
                 progress.update(task, description=said.doing, completed=said.done, total=said.total, left=_left(said))
             doing = said.doing if not isinstance(said, Replayed) else doing

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 EXIT_RED = 1
 NOT_A_TERMINAL_COLUMNS = 120
+PROBLEMS_MAX = 6
 
 
 def status(
@@ -68,8 +69,11 @@ def _show(found: "Standing") -> None:
         console.print()
         console.print(_days(found))
     problems = [p for s in (*found.servers, *(s for f in found.feeds for s in f.services)) for p in s.problems]
-    for problem in (*problems, *found.troubles):
+    told_below = [*found.troubles, *problems]
+    for problem in told_below[:PROBLEMS_MAX]:
         console.print(Text(problem, style="red"))
+    if len(told_below) > PROBLEMS_MAX:
+        console.print(Text(f"and {len(told_below) - PROBLEMS_MAX} more: --json has them all", style="red"))
     if not found.running:
         still = [f"{feed.gaps_open} of {feed.feed}" for feed in found.feeds if feed.gaps_open]
         if still:
@@ -106,13 +110,13 @@ def _feeds(found: "Standing") -> "Table":
 
 
 def _services(feed: "FeedNow") -> "Text":
-    """How many are well, or which are not."""
+    """How many are well; which are not is told below."""
     from rich.text import Text  # noqa: PLC0415
 
-    unwell = [s for s in feed.services if s.health != "healthy"]
-    if unwell:
-        return Text(", ".join(f"{s.name.partition('-')[0]} {s.health}" for s in unwell), style="red")
-    return Text(f"{len(feed.services)} healthy", style="green") if feed.services else Text("-")
+    well = sum(s.health == "healthy" for s in feed.services)
+    if well < len(feed.services):
+        return Text(f"{well} of {len(feed.services)} healthy", style="red")
+    return Text(f"{well} healthy", style="green") if well else Text("-")
 
 
 def _days(found: "Standing") -> "Table":
