@@ -16,7 +16,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from exchanges.port import Subscription
-from ssmd import archive, frames, subjects
+from services.normalizer.normalizer import Normalizer
+from ssmd import archive, capnp, frames, subjects
+from ssmd.telemetry import Telemetry, configure_logging
 from tests.archived_days import DATE, FEEDS, CapturedDay, keep
 from tests.conftest import NatsServer
 
@@ -293,6 +295,37 @@ def test_on_nats_each_frame_comes_as_its_connector_published_it(
         (subjects.frame("replay", feed, channel, None if symbol == frames.ALL else symbol), message)
         for channel, symbol, message in day.messages
     ]
+
+
+def test_the_normalizer_understands_a_replay(tmp_path: Path, nats_server: NatsServer) -> None:
+    """Every event of the day, and no gap but those that it had."""
+    day = CapturedDay("kalshi").archive(tmp_path)
+    expected = [
+        (event.symbol, type(event).__name__)
+        for channel, _, wire in day.wires
+        for event in day.venue.events(DATE)(channel, wire)
+    ]
+
+    async def run() -> None:
+        stop, telemetry = asyncio.Event(), Telemetry("normalizer")
+        normalizer = Normalizer("replay", "kalshi", day.venue, nats_server.url, configure_logging())
+        running = asyncio.create_task(normalizer.run(stop, telemetry))
+        async with asyncio.timeout(30):
+            while telemetry.waiting():
+                await asyncio.sleep(0.05)
+        to = ("--to", "nats", "--nats", nats_server.url, "--speed", "max")
+        async with replay("kalshi", DATE, *to, "--data", tmp_path) as replaying:
+            code, _, err = await replaying.end()
+        assert code == 0, err
+        async with asyncio.timeout(30):
+            while telemetry.status()["frames"] != len(day.messages):
+                await asyncio.sleep(0.05)
+        assert telemetry.status()["missed"] == 0
+        stop.set()
+        await running
+
+    got = [capnp.decode(msg.data).event for msg in asyncio.run(heard(nats_server.url, "replay.kalshi.*.*", run))]
+    assert [(event.symbol, type(event).__name__) for event in got] == expected  # type: ignore[union-attr]
 
 
 def test_what_a_stream_would_keep_is_refused(tmp_path: Path, nats_server: NatsServer) -> None:
