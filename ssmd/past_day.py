@@ -107,8 +107,10 @@ class _Order:
         if n > self._next.setdefault(conn, n):
             held = self._held.setdefault(conn, {})
             held[n] = frame
-            if len(held) > HELD_MAX:
-                self._next[conn] = min(held)  # it will be late, wherever it is
+            if len(held) > HELD_MAX:  # what they wait for comes late, or is in no segment yet
+                for kept in sorted(held)[: HELD_MAX // 2]:
+                    yield held.pop(kept)
+                    self._next[conn] = kept + 1
         else:
             yield frame
             if n == self._next[conn]:

@@ -8,6 +8,7 @@ import msgspec
 
 from ssmd.clock import SECOND_NS
 from ssmd.errors import SsmdError
+from ssmd.past_day import PastDay
 
 TELL_SECONDS = 0.25
 
@@ -51,6 +52,12 @@ class Replayed(msgspec.Struct, frozen=True, tag=True):
 def tell(what: Told | Replayed) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
     sys.stdout.buffer.flush()
+
+
+def tell_unsealed(day: PastDay) -> None:
+    """Where a day is not sealed yet."""
+    if not day.manifest.sealed:
+        tell(Told(f"{day.manifest.feed} {day.manifest.date} is not sealed yet: what finished segments hold is served"))
 
 
 def teller(stop: asyncio.Event) -> Callable[[str, int, int], None]:

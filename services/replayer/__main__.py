@@ -29,6 +29,7 @@ def main() -> None:
             finally:
                 if stop.is_set():
                     await replayer.close()
+            replaying.tell_unsealed(day)
             replaying.tell(await replayer.play(day, args.from_ns, args.until_ns, stop))
 
     service.run(run)

@@ -29,6 +29,7 @@ async def serve(args: argparse.Namespace, feed: config.Feed, speed: float | None
             places, store = await asyncio.to_thread(past_day.where, args.store or args.data)
             opening = past_day.opened(places, feed.name, args.archive, look, store)
             day = await asyncio.to_thread(stack.enter_context, opening)
+            replaying.tell_unsealed(day)
             simulation = Simulation(recorded=day.subscribed)
             simulator: Simulator = importlib.import_module(f"exchanges.{feed.venue}").venue.simulator(simulation)
             tape = await asyncio.to_thread(ArchiveTape, day, simulator.archived, args.until_ns, look)
