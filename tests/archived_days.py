@@ -101,13 +101,14 @@ def keep(data: Path, feed: str, messages: Iterator[tuple[str, str, bytes]]) -> a
     for seq, (channel, symbol, message) in enumerate(messages, 1):
         store.add(seq, channel, symbol, message)
         if seq % 150 == 0:
-            _commit(store, finish=store.of_day(DATE) if seq % 300 == 0 else [])
-    _commit(store, seal=[DATE])
+            commit(store, finish=store.of_day(DATE) if seq % 300 == 0 else [])
+    commit(store, seal=[DATE])
     store.close()
     return archive.load_manifest(archive.manifest_path(data / "archive", feed, DATE))
 
 
-def _commit(store: Store, finish: list[tuple[str, str]] | None = None, seal: list[str] | None = None) -> None:
+def commit(store: Store, finish: list[tuple[str, str]] | None = None, seal: list[str] | None = None) -> None:
+    """Make durable what was added; `finish` parts as segments, seal days."""
     begun = store.begin(finish or [], seal or [])
     if begun is not None:
         store.write(begun)
