@@ -17,7 +17,6 @@ from activities.rollup import Rollup
 from activities.verify import Verify
 from services.archiver.store import Store
 from ssmd import archive, config, frames, jobs, journal, subjects
-from tests.archived_days import commit
 from tests.lake.archives import DATE, FEED, GOLD, MEMBER_LINES, SILVER, ArchivedDay
 
 NEXT = "2026-08-12"
@@ -71,12 +70,20 @@ def captured(data: Path, processes: Processes, scale: int = 40) -> Path:
     for seq, (channel, symbol, message) in enumerate(came[:-unarchived], 1):
         store.add(seq, channel, symbol, message)
         if seq % per_commit == 0:
-            commit(store, finish=store.of_day(DATE) if seq % (8 * per_commit) == 0 else [])
-    commit(store)
-    commit(store, seal=[DATE])
+            _commit(store, finish=store.of_day(DATE) if seq % (8 * per_commit) == 0 else [])
+    _commit(store)
+    _commit(store, seal=[DATE])
     store.close()
     roll_up(data, processes, jobs.Day(FEED, DATE))
     return data
+
+
+def _commit(store: Store, finish: list[tuple[str, str]] | None = None, seal: list[str] | None = None) -> None:
+    begun = store.begin(finish or [], seal or [])
+    if begun is not None:
+        store.write(begun)
+        for date in begun.seals:
+            store.sealed(date)
 
 
 def _journal(folder: Path, came: list[tuple[str, str, bytes]]) -> None:
