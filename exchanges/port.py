@@ -386,6 +386,10 @@ class Simulator(Protocol):
         """One line of a recording; None if it is no market data. Raises Unparsable."""
         ...
 
+    def archived(self, ts_ns: int, wire: bytes) -> Record | None:
+        """A frame that a connector received then; None if it is no market data. Raises Unparsable."""
+        ...
+
     def load(self, contents: Iterable[tuple[str, str | None]], first_ns: int, last_ns: int) -> None:
         """Open the markets of a recording, with nothing in their books; forget what was applied before."""
         ...
@@ -401,7 +405,11 @@ class Simulator(Protocol):
 
 @dataclass(frozen=True)
 class Simulation:
-    """What to simulate. Without a public key no signature is checked."""
+    """What to simulate. Without a public key no signature is checked.
+
+    `recorded` are the channels of an archived day, as its feed's YAML names them: then its frames are sent as they are,
+    byte for byte, and what is not among them is not made up.
+    """
 
     key_id: str | None = None
     public_key: bytes | None = None
@@ -409,6 +417,7 @@ class Simulation:
     markets: int = 12
     frames_per_second: float = 200.0
     turnover_seconds: float | None = None  # so often a market goes and another comes; None: the simulator's own choice
+    recorded: tuple[str, ...] | None = None
 
 
 # ------------------------------------------------------------------------------------------------------ venue

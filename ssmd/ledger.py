@@ -48,21 +48,33 @@ class Recorded:
         return coverage.coverage(self.day(date, now_ns))
 
 
-def recorded(root: Path, feed: str | None = None) -> list[Recorded]:
-    """Every feed under the archive folder `root`, or the one. Raises Permanent if there is nothing of it."""
-    days = {path.parts[-3] for path in root.glob("*/????-??-??/manifest.json")}
-    found = sorted({path.parent.name for path in root.glob("*/cursor.json")} | days)
+def recorded(root: Path, feed: str | None = None, days: int | None = None) -> list[Recorded]:
+    """Every feed under the archive folder `root`, or the one. Raises Permanent if there is nothing of it.
+
+    `days` are how many of its last ones are looked at (None: all); what is open stands in the last one.
+    """
+    found = feeds(root)
     if feed is not None and feed not in found:
         there_is = ", ".join(found) or "nothing yet"
         raise Permanent(f"nothing of {feed!r} is archived in {root}: there is {there_is}")
-    return [_read(root, name) for name in (found if feed is None else [feed])]
+    return [_read(root, name, days) for name in (found if feed is None else [feed])]
 
 
-def _read(root: Path, feed: str) -> Recorded:
+def feeds(root: Path) -> list[str]:
+    """The feeds of which anything is archived under `root`."""
+    return sorted({path.parent.name for path in root.glob("*/cursor.json")} | {d.parent.name for d in _days(root, "*")})
+
+
+def _days(root: Path, feed: str) -> list[Path]:
+    return sorted(path.parent for path in root.glob(f"{feed}/????-??-??/manifest.json"))
+
+
+def _read(root: Path, feed: str, days: int | None) -> Recorded:
     cursor = None
     with contextlib.suppress(FileNotFoundError):
         cursor = archive.load_cursor(archive.cursor_path(root, feed))
-    manifests = {m.date: m for m in archive.manifests(root, feed)}
+    since = min((day.name for day in _days(root, feed)[-(days or 0) :]), default="")
+    manifests = {m.date: m for m in archive.manifests(root, feed, since)}
     for date in cursor.days if cursor is not None else ():
         manifests.setdefault(date, Manifest(feed, date))
     return Recorded(feed, dict(sorted(manifests.items())), cursor)

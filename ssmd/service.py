@@ -50,7 +50,7 @@ def addresses(data: Path, env: str | None) -> config.Addresses:
     """Where everything listens: as the running `ssmd up` says, or, if its servers are elsewhere, the environment."""
     config.Places(data).check()
     running = config.load_addresses(data)
-    if running is not None and env in {None, running.environment} and _alive(running.supervisor):
+    if running is not None and env in {None, running.environment} and alive(running.supervisor):
         return running
     environment = config.load_environment(env or "local")
     if environment.servers == "local":  # its default ports may be those of another data folder's platform
@@ -58,7 +58,7 @@ def addresses(data: Path, env: str | None) -> config.Addresses:
     return config.Addresses(environment.name, environment.nats.url, environment.temporal.address, "", {}, {})
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
     """Whether the `ssmd up` that wrote the addresses still runs; if not, others may listen there by now."""
     try:
         os.kill(process, 0)

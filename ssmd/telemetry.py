@@ -105,7 +105,7 @@ def _quiet() -> logging.Logger:
     return logger
 
 
-def configure_logging(**bound: object) -> structlog.typing.FilteringBoundLogger:
+def configure_logging(level: int = logging.INFO, **bound: object) -> structlog.typing.FilteringBoundLogger:
     """JSON lines on stderr, one object an event, with `bound` in each."""
     structlog.configure(
         processors=[
@@ -114,7 +114,7 @@ def configure_logging(**bound: object) -> structlog.typing.FilteringBoundLogger:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -19,6 +19,7 @@ from exchanges.binance.messages import SHUTDOWN
 from exchanges.binance.product import Product, channel_of, is_for_all, kind_of, stream_name, symbol_of
 from exchanges.binance.signing import KEY_HEADER, hmac_hex, public_key, verified
 from exchanges.port import Answer, Record, Simulation, Unparsable
+from ssmd import frames
 
 SECOND_NS = 1_000_000_000
 LIFE_NS = 24 * 3600 * SECOND_NS
@@ -63,6 +64,14 @@ class _Line(msgspec.Struct, gc=False):
     asks: Levels = []
 
 
+class _Rest(msgspec.Struct, gc=False):
+    """An archived answer of REST."""
+
+    rest: str
+    status: int
+    body: msgspec.Raw
+
+
 class Detail(NamedTuple):
     """What a record does to the markets: its payload, and books that were recorded just before it."""
 
@@ -73,6 +82,7 @@ class Detail(NamedTuple):
 
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_data = msgspec.json.Decoder(_Data).decode
+_decode_rest = msgspec.json.Decoder(_Rest).decode
 _decode_depth = msgspec.json.Decoder(_Depth).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -148,6 +158,16 @@ class BinanceSimulator:
             self._book(symbol_of(self._last_depth), frame)
             return None
         return self._record(ts_ns, frame.stream, wire, bytes(frame.data))
+
+    def archived(self, ts_ns: int, wire: bytes) -> Record | None:
+        """A book by REST is no record, but what the next one finds."""
+        if frames.is_rest(wire):
+            answer = _decode_rest(wire)
+            if answer.status == 200:
+                self._book(parse_qs(urlsplit(answer.rest).query).get("symbol", [""])[0], _parsed(bytes(answer.body)))
+            return None
+        frame = _parsed(wire)
+        return self._record(ts_ns, frame.stream, wire, bytes(frame.data)) if frame.stream else None
 
     def _book(self, symbol: str, frame: _Line) -> None:
         """A book by REST. Where the recorder does not say whose it is, it is the one whose depth came last."""

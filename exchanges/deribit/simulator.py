@@ -99,11 +99,15 @@ class _Trade(msgspec.Struct, gc=False):
 
 
 class Detail(NamedTuple):
-    """A record, ready to be sent: what comes after the channel's name; and its data as written, and as understood."""
+    """A record, ready to be sent: what comes after the channel's name; and its data as written, and as understood.
+
+    `name` is the channel's, as recorded.
+    """
 
     tail: bytes
     data: bytes
     message: _Message
+    name: str
 
 
 _decode_frame = msgspec.json.Decoder(_Frame).decode
@@ -125,10 +129,10 @@ def record(ts_ns: int, wire: bytes) -> Record | None:
     where = None if params is None or params.channel is None else place(params.channel)
     if params is None or where is None:
         return None
-    return made(ts_ns, where.channel, where.symbol, bytes(params.data), wire)
+    return made(ts_ns, where.channel, where.symbol, bytes(params.data), wire, params.channel or "")
 
 
-def made(ts_ns: int, channel: str, symbol: str | None, data: bytes, wire: bytes) -> Record:
+def made(ts_ns: int, channel: str, symbol: str | None, data: bytes, wire: bytes, name: str) -> Record:
     """A record of a channel from its data, as `wire` had it. Raises Unparsable."""
     try:
         if channel == "book":
@@ -148,7 +152,7 @@ def made(ts_ns: int, channel: str, symbol: str | None, data: bytes, wire: bytes)
         channel,
         symbol or named,
         wire,
-        Detail(tail, data, message),
+        Detail(tail, data, message, name),
     )
 
 
@@ -232,6 +236,7 @@ class DeribitSimulator:
         self.scope = "account:read trade:read connection mainaccount"
         self.exchange = Exchange()
         self._recorded: set[str] = set()
+        self.verbatim = simulation.recorded is not None
         self._generator: Generator | None = None
         self._tokens: dict[str, tuple[frozenset[str], int]] = {}  # token -> rights, until when (ns)
         self._http = _Caller()
@@ -275,6 +280,9 @@ class DeribitSimulator:
             colon = b""
         if not colon:
             raise Unparsable("it is neither a frame nor like `1626993723.804855: {…}`")
+        return record(ts_ns, wire)
+
+    def archived(self, ts_ns: int, wire: bytes) -> Record | None:
         return record(ts_ns, wire)
 
     def load(self, contents: Iterable[tuple[str, str | None]], first_ns: int, last_ns: int) -> None:
@@ -321,7 +329,8 @@ class DeribitSimulator:
         happened = []
         for ts_ns, channel, symbol, data in self._generator.until(now_ns):
             body = _encode(data)
-            new = made(ts_ns, channel, symbol, body, notification(_name(channel, symbol), body))
+            name = _name(channel, symbol)
+            new = made(ts_ns, channel, symbol, body, notification(name, body), name)
             self.apply(new)
             happened.append(new)
         return happened
@@ -585,13 +594,16 @@ class DeribitConnection:
     def market(self, record: Record) -> Sequence[bytes]:
         if self._ended is not None:
             return ()
-        names = self._routes.get((record.channel, record.symbol))
-        if names is None:
-            names = self._route(record.channel, record.symbol)
-        tail = cast(Detail, record.detail).tail
-        wires = [b"%b%b%b" % (_HEAD, name.encode(), tail) for name in names]
-        if record.symbol is not None:
-            wires += self._derived(record.channel, record.symbol)
+        detail = cast(Detail, record.detail)
+        if self._simulator.verbatim:
+            wires = [record.wire] if detail.name in self._channels else []
+        else:
+            names = self._routes.get((record.channel, record.symbol))
+            if names is None:
+                names = self._route(record.channel, record.symbol)
+            wires = [b"%b%b%b" % (_HEAD, name.encode(), detail.tail) for name in names]
+            if record.symbol is not None:
+                wires += self._derived(record.channel, record.symbol)
         self._busy = self._busy or bool(wires)
         return wires
 

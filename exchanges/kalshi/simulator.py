@@ -106,6 +106,7 @@ class Detail(NamedTuple):
     start: bytes
     tail: bytes | None
     sequenced: bool
+    sid: int = 0  # as recorded
 
 
 _decode_line = msgspec.json.Decoder(_Line).decode
@@ -136,7 +137,7 @@ def record(ts_ns: int, wire: bytes) -> Record | None:
     start = _STARTS[kind]
     head = b'%b%d,"seq":%d,' % (start, frame.sid, frame.seq) if frame.seq else b"%b%d," % (start, frame.sid)
     tail = wire[len(head) :] if wire.startswith(head) and wire.startswith(b'"msg":', len(head)) else None
-    return Record(ts_ns, kind, channel, symbol, wire, Detail(message, start, tail, frame.seq > 0))
+    return Record(ts_ns, kind, channel, symbol, wire, Detail(message, start, tail, frame.seq > 0, frame.sid))
 
 
 def _check_no_data(wire: bytes, error: msgspec.DecodeError) -> None:
@@ -179,6 +180,9 @@ class KalshiSimulator:
         self.live_ns = LIVE_NS
         self.exchange = Exchange()
         self._recorded: set[str] = set()
+        self.verbatim = simulation.recorded is not None
+        self._sids: dict[tuple[str, str | None], int] = {}  # of an archived day: channel and market (None: any)
+        self.last_recorded_sid = 0
         self._simulation = simulation
         self._generator: Generator | None = None
 
@@ -193,6 +197,23 @@ class KalshiSimulator:
             return record(content.recv_ms * 1_000_000, bytes(content.event))
         except RecursionError as e:
             raise Unparsable("its event is nested too deeply") from e
+
+    def archived(self, ts_ns: int, wire: bytes) -> Record | None:
+        try:
+            found = record(ts_ns, wire)
+        except RecursionError as e:
+            raise Unparsable("it is nested too deeply") from e
+        if found is not None:
+            sid = cast(Detail, found.detail).sid
+            self._sids.setdefault((found.channel, found.symbol), sid)
+            self._sids.setdefault((found.channel, None), sid)
+            self.last_recorded_sid = max(self.last_recorded_sid, sid)
+        return found
+
+    def recorded_sid(self, channel: str, markets: Sequence[str]) -> int:
+        """Under which sid an archived day has a channel, of the first of these markets; 0 if it has nothing of it."""
+        named = (self._sids.get((channel, market), 0) for market in markets)
+        return next(filter(None, named), self._sids.get((channel, None), 0))
 
     def load(self, contents: Iterable[tuple[str, str | None]], first_ns: int, last_ns: int) -> None:
         self.exchange = Exchange()
@@ -488,7 +509,7 @@ class KalshiConnection:
     def __init__(self, simulator: KalshiSimulator) -> None:
         self._simulator = simulator
         self._subscriptions: dict[int, _Subscription] = {}
-        self._last_sid = 0
+        self._last_sid = simulator.last_recorded_sid
         self._routes: dict[tuple[str, str | None], tuple[_Subscription, ...]] = {}
         self._beat_ns: int | None = None
         self._commands: dict[str, Callable[[dict[str, object], int | None, dict[str, object]], list[bytes]]] = {
@@ -507,6 +528,8 @@ class KalshiConnection:
         subscriptions = self._routes.get((record.channel, record.symbol))
         if subscriptions is None:
             subscriptions = self._route(record.channel, record.symbol)
+        if self._simulator.verbatim:
+            return (record.wire,) if subscriptions else ()
         frames = []
         for subscription in subscriptions:
             subscription.seq += 1
@@ -593,11 +616,10 @@ class KalshiConnection:
             self._check(channel, markets, params)
         answers, data = [], []
         for channel in dict.fromkeys(channels):
-            self._last_sid += 1
+            sid = self._new_sid(channel, markets or [])
             own = None if markets is None else dict.fromkeys(markets)
-            subscription = _Subscription(self._last_sid, channel, own, params)
-            self._subscriptions[self._last_sid] = subscription
-            body = {"channel": channel, "sid": self._last_sid}
+            subscription = self._subscriptions[sid] = _Subscription(sid, channel, own, params)
+            body = {"channel": channel, "sid": sid}
             answers.append(_encode({**_id(number), "type": "subscribed", "msg": body}))
             if channel == BOOK:
                 data += self._snapshots(subscription, markets or [])
@@ -605,6 +627,14 @@ class KalshiConnection:
                 data += self._quotes(subscription)
         self._routes.clear()
         return answers + data
+
+    def _new_sid(self, channel: str, markets: list[str]) -> int:
+        """The next; of an archived day's channel the one that its frames have."""
+        recorded = self._simulator.recorded_sid(channel, markets)
+        if recorded and recorded not in self._subscriptions:
+            return recorded
+        self._last_sid += 1
+        return self._last_sid
 
     def _check(self, channel: str, markets: list[str] | None, params: dict[str, object]) -> None:
         if channel not in KNOWN_CHANNELS:

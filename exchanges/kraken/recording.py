@@ -115,6 +115,15 @@ class Recording:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, KeyError, IndexError) as e:
             raise Unparsable(f"it is neither a frame of v2 nor `SECONDS: FRAME` of v1: {e}") from e
 
+    def archived(self, ts_ns: int, wire: bytes) -> Played | None:
+        """A frame that a connector received then; None if it holds no market data. Raises Unparsable."""
+        self._last_ns = ts_ns
+        try:
+            played = self._v2(wire)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, KeyError, IndexError) as e:
+            raise Unparsable(f"it is no frame of v2: {e}") from e
+        return None if played is None else played._replace(ts_ns=ts_ns)
+
     # -------------------------------------------------------------------------------------------------------- v2
 
     def _v2(self, wire: bytes) -> Played | None:

@@ -16,7 +16,7 @@ from exchanges.kraken.digits import rfc3339
 from exchanges.kraken.generator import Booked, Generator, Happening, Listed, Quoted, Traded
 from exchanges.kraken.markets import Bar, Change, Level, Market, Trade, frame
 from exchanges.kraken.messages import CHANNELS, DEPTHS, HEARTBEAT, INTERVALS, STATUS, TRIGGERS
-from exchanges.kraken.recording import Other, Recording, Snapshot, Trades, Update
+from exchanges.kraken.recording import Other, Played, Recording, Snapshot, Trades, Update
 from exchanges.port import Answer, Record, Simulation
 
 WS_PATH = "/v2"
@@ -74,6 +74,8 @@ class KrakenSimulator:
         self.now_ns = 0  # the latest time that anything happened
         self._recording = Recording()
         self._recorded = False
+        self.verbatim = simulation.recorded is not None
+        self.recorded_depth = _depth(simulation.recorded or ())
         self._simulation = simulation
         self._generator: Generator | None = None
         self._connections = 0
@@ -87,8 +89,13 @@ class KrakenSimulator:
 
     def record(self, line: bytes) -> Record | None:
         played = self._recording.read(line)
-        if played is None:
-            return None
+        return None if played is None else self._recorded_as(played)
+
+    def archived(self, ts_ns: int, wire: bytes) -> Record | None:
+        played = self._recording.archived(ts_ns, wire)
+        return None if played is None else self._recorded_as(played)
+
+    def _recorded_as(self, played: Played) -> Record:
         ts_ns, kind, wire, content = played
         detail: Detail
         match content:
@@ -106,7 +113,7 @@ class KrakenSimulator:
         self.markets = {}
         for _, symbol in sorted(contents, key=str):
             if symbol is not None and symbol not in self.markets:
-                self.markets[symbol] = Market(symbol, levels_max=TAPE_LEVELS, known=False)
+                self.markets[symbol] = Market(symbol, levels_max=self.recorded_depth or TAPE_LEVELS, known=False)
         self._recording.begin()
         self._recorded = True
         self.now_ns = first_ns
@@ -303,6 +310,12 @@ class KrakenSimulator:
         return _error("EGeneral:Unknown method")
 
 
+def _depth(channels: Iterable[str]) -> int:
+    """The depth of the books of an archived day; 0 if it has none."""
+    depths = (name.removeprefix("book.") for name in channels if name.startswith("book"))
+    return max((int(depth) if depth.isdigit() else DEPTHS[0] for depth in depths), default=0)
+
+
 def _asset(market: Market) -> dict[str, object]:
     return {"aclass": "currency", "altname": market.base, "decimals": 10, "display_decimals": 5, "status": "enabled"}
 
@@ -371,7 +384,7 @@ class KrakenConnection:
         parameter = subscribed[record.symbol]
         wire: bytes | None = record.wire
         match cast(Detail, record.detail):
-            case BookDetail(wires=wires):
+            case BookDetail(wires=wires) if not self._simulator.verbatim:
                 wire = wires.get(int(parameter))
             case TickerDetail(triggers) if parameter not in triggers:
                 wire = None
@@ -515,11 +528,16 @@ class KrakenConnection:
         value = params.get(name, default)
         if isinstance(value, bool) or value not in possible:
             raise _Refused(complaint)
+        if channel == "book" and value != (self._simulator.recorded_depth or value):
+            raise _Refused(complaint)  # an archived book cannot be told at another depth
         return channel, {name: value}, value
 
     def _snapshot(self, channel: str, symbol: str | None, parameter: int | str) -> list[bytes]:
-        """What stands now. Of a pair in a recording that has not begun to tell of it there is none: it will come."""
+        """What stands now. Of a pair in a recording that has not begun to tell of it there is none: it will come.
+        What an archived day says of pairs is not told before its time either."""
         simulator = self._simulator
+        if symbol is None and simulator.verbatim:
+            return []
         if symbol is None:
             return [instruments("snapshot", simulator.listed())]
         market, now_ns = simulator.markets[symbol], simulator.now_ns

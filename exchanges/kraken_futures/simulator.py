@@ -112,6 +112,9 @@ class KrakenFuturesSimulator:
             return found._replace(ts_ns=self._last_ns)
         return None
 
+    def archived(self, ts_ns: int, wire: bytes) -> Record | None:
+        return record(ts_ns, wire)
+
     def load(self, contents: Iterable[tuple[str, str | None]], first_ns: int, last_ns: int) -> None:
         self.markets = {}
         for _, product in sorted(contents, key=str):

@@ -27,6 +27,7 @@ from exchanges.polymarket.messages import (
 )
 from exchanges.polymarket.signing import HEADERS, Key
 from exchanges.port import Answer, Record, Simulation, Unparsable
+from ssmd import frames
 
 WS_PATH = "/ws/market"
 FIRST_BOOKS_MAX = 500  # tokens on a connection; later ones get changes, but no first book
@@ -84,6 +85,9 @@ class PolymarketSimulator:
         if told.dir != "in" or wire.strip() in TEXTS:
             return None
         return _record(told.ts_local_ms * 1_000_000, wire)
+
+    def archived(self, ts_ns: int, wire: bytes) -> Record | None:
+        return None if wire.strip() in TEXTS or frames.is_rest(wire) else _record(ts_ns, wire)
 
     def load(self, contents: Iterable[tuple[str, str | None]], first_ns: int, last_ns: int) -> None:
         """Markets are learnt from the frames: a pair of tokens is told by its first change."""

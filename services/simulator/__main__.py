@@ -1,4 +1,4 @@
-"""python -m services.simulator --data DIR --feed NAME --listen PORT [--replay FILE ...]"""
+"""python -m services.simulator --data DIR --feed NAME --listen PORT [--replay FILE ... | --archive DATE]"""
 
 import argparse
 import asyncio
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exchanges.port import Simulation, Simulator
-from services.simulator import faults
+from services.simulator import faults, replaying
 from services.simulator.faults import Faults
 from services.simulator.line import Line
 from services.simulator.player import MarketPlayer, TapePlayer
@@ -28,6 +28,9 @@ def main() -> None:
 
     async def run(stop: asyncio.Event) -> None:
         feed = config.load_feed(args.feed)
+        if args.archive is not None:
+            await replaying.serve(args, feed, _factor(args.speed), stop)
+            return
         log = configure_logging(service="simulator", feed=feed.name)
         if args.clock == "recorded" and not args.replay:
             raise Permanent("--clock recorded needs a recording: name one with --replay")
@@ -62,6 +65,10 @@ def _options() -> argparse.ArgumentParser:
         default=[],
         help="a recording to replay, repeated for those that follow; without one the markets are made up",
     )
+    parser.add_argument("--archive", metavar="DATE", help="an archived day to serve, until it is over")
+    parser.add_argument("--store", metavar="URL", help="where that day is published, if not in the data folder")
+    parser.add_argument("--from-ns", type=int, default=0, help="what came before only changes the books")
+    parser.add_argument("--until-ns", type=int, default=1 << 62, help="what came from then on is left out")
     parser.add_argument("--speed", type=_speed, default=1.0, help="of the replay: a factor, or `max`")
     parser.add_argument("--clock", choices=["now", "recorded"], default="now", help="whose time frames get")
     parser.add_argument("--truth", type=Path, help="write every frame here before it is sent")
@@ -78,6 +85,11 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--key-id", help="the only API key that is accepted")
     parser.add_argument("--public-key", type=Path, help="its public key (PEM); without it nothing is verified")
     return parser
+
+
+def _factor(speed: float) -> float | None:
+    """As a player takes it: None is as fast as it goes."""
+    return None if speed == math.inf else speed
 
 
 def _speed(text: str) -> float:
@@ -125,8 +137,7 @@ def _player(
         if not args.replay:
             return MarketPlayer(simulator, lines, wall_ns)
         tape = Tape(args.replay, simulator.record)
-        speed = None if args.speed == math.inf else args.speed
-        return TapePlayer(tape, simulator, lines, speed, None if args.clock == "recorded" else wall_ns)
+        return TapePlayer(tape, simulator, lines, _factor(args.speed), None if args.clock == "recorded" else wall_ns)
 
     return player
 

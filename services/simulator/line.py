@@ -75,6 +75,7 @@ class Line:
         self.next = start  # the next place on the tape that this client has not been offered
         self.sent = Sent(start)
         self.n = 0
+        self.played = 0  # market data among them
         self.subscribed_at: float | None = None
         self.resumed_at: float | None = None  # until it is ready; the tape waits
         self.ready = False
@@ -88,7 +89,9 @@ class Line:
     def market(self, record: Record, ts_ns: int, place: int = NO_TAPE) -> None:
         """Add a record's frames to the batch, if it is subscribed to."""
         if self._tongue is None:
-            self.put(self.grammar.market(record), ts_ns, place)
+            wires = self.grammar.market(record)
+            self.played += len(wires)
+            self.put(wires, ts_ns, place)
         elif self._tongue.silent(ts_ns):
             self.grammar.market(record)  # the venue goes on numbering what does not leave it
         else:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from exchanges.port import Record, Simulator
 from services.simulator.line import Line
-from services.simulator.tape import Tape
+from services.simulator.tape import Played
 
 BATCH_FRAMES = 1000
 BATCH_BYTES = 256 << 10  # one write; a megabyte may wait in the transport
@@ -22,7 +22,7 @@ class TapePlayer:
     """Plays a recording, once. It stands still unless `playing` is set; a client that lost frames winds it back."""
 
     def __init__(
-        self, tape: Tape, simulator: Simulator, lines: Lines, speed: float | None, wall_ns: Callable[[], int] | None
+        self, tape: Played, simulator: Simulator, lines: Lines, speed: float | None, wall_ns: Callable[[], int] | None
     ) -> None:
         """`speed` None: as fast as it goes. `wall_ns` None: frames leave at their recorded time."""
         self._tape = tape
@@ -34,7 +34,10 @@ class TapePlayer:
         self.playing = asyncio.Event()
         self.position = 0  # the next place
         self.sent = 0  # frames before it
+        self.began_ns = self.contents.first_ns  # what came before is not sent
+        self.passed_over = 0  # frames before `began_ns`
         self.done = False
+        self.seconds = 0.0  # that it has played
         self._winding = asyncio.Lock()
         self._tape_ns = self.contents.first_ns
         self._origin: tuple[float, int] | None = None  # loop time and recorded time at which pacing (re)started
@@ -56,10 +59,12 @@ class TapePlayer:
             await self.playing.wait()
             if not self.playing.is_set():  # set and cleared before it was our turn
                 continue
+            began = asyncio.get_running_loop().time()
             wait = self._send_batch()
             lines = list(self._lines())
             await asyncio.gather(*(line.drain() for line in lines))
             await asyncio.sleep(wait)
+            self.seconds += asyncio.get_running_loop().time() - began
             if self.done:
                 self.pause()
 
@@ -112,6 +117,17 @@ class TapePlayer:
         return self._peeked
 
     # -------------------------------------------------------------------------------------------------- winding
+
+    async def begin_at(self, ts_ns: int) -> None:
+        """Let all that came before happen unseen: who subscribes finds the books of that time."""
+        async with self._winding:
+            self.began_ns = ts_ns
+            while (entry := self._peek()) is not None and entry[1].ts_ns < ts_ns:
+                self._peeked = None
+                self._happen(*entry)
+                if self.sent % FOLD_FRAMES == 0:
+                    await asyncio.sleep(0)
+            self.passed_over = self.sent
 
     async def wind_to(self, place: int) -> None:
         """Go back so that `place` is the next; books are made anew from the start. Going ahead is left to playing."""

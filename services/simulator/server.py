@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -30,6 +30,8 @@ RESUME_SECONDS = 10.0  # and one that came back to resume, but does not subscrib
 PAST_MAX = 64  # ended connections whose frames are remembered
 COMMAND_BYTES_MAX = 1 << 20
 WRITE_BYTES = 1 << 20  # in the transport before we wait
+LOOK_SECONDS = 0.05  # while waiting for the end of the tape
+FAREWELL_SECONDS = 60.0  # for a client to read what its socket holds once the tape is over: 4 MB at most
 CLOSE_SECONDS = 1.5  # for the closing handshake: the whole stop takes less than 2
 
 _NAME = re.compile(r"[0-9A-Za-z_.:-]{1,100}")
@@ -88,9 +90,10 @@ class SimulatorServer:
         self._log = log
         self._lines: dict[str, Line] = {}
         self._past: OrderedDict[str, Sent] = OrderedDict()
-        self._player = player(lambda: list(self._lines.values()))
+        self.player = player(lambda: list(self._lines.values()))
         self._connected = 0
         self._sent = 0
+        self._played = 0
         self._server: Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._farewells: set[asyncio.Task[None]] = set()
@@ -116,16 +119,34 @@ class SimulatorServer:
             )
         except OSError as e:
             raise Permanent(f"the simulator cannot listen on port {port}: {e.strerror or e}; name another") from e
-        self._tasks = [asyncio.create_task(self._player.play()), asyncio.create_task(self._beat())]
+        self._tasks = [asyncio.create_task(self.player.play()), asyncio.create_task(self._beat())]
         return int(next(iter(self._server.sockets)).getsockname()[1])
 
-    async def wait(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set. What goes wrong while playing (a damaged tape, a full disk) is raised."""
+    async def wait(self, stop: asyncio.Event, *ends: Awaitable[object]) -> None:
+        """Until `stop` is set, or one of `ends` comes. What goes wrong (a damaged tape, a full disk) is raised."""
         stopped = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait([stopped, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        ending = [asyncio.ensure_future(end) for end in ends]
+        done, _ = await asyncio.wait([stopped, *ending, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopped, *ending):
+            task.cancel()
         for task in done - {stopped}:
             await task
+
+    async def played_out(self) -> None:
+        """Until the tape is over and every client has read all of it; then say good-bye to them, patiently."""
+        player = self.player
+        assert isinstance(player, TapePlayer)
+        while not player.done or any(line.unsent_bytes for line in self._lines.values()):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_SECONDS)  # nobody is told when a socket has taken all
+        leaving = [line.ws for line in self._lines.values()]
+        for ws in leaving:
+            ws.close_timeout = FAREWELL_SECONDS
+        await asyncio.gather(*(ws.close(CloseCode.GOING_AWAY) for ws in leaving))
+
+    @property
+    def played(self) -> int:
+        """Frames of market data that were sent, to all clients together."""
+        return self._played + sum(line.played for line in self._lines.values())
 
     async def close(self) -> None:
         """Say good-bye to every client (1001), then stop listening."""
@@ -180,13 +201,14 @@ class SimulatorServer:
         if line is None:
             return
         self._sent += line.n
+        self._played += line.played
         self._past[name] = line.sent
         while len(self._past) > PAST_MAX:
             self._past.popitem(last=False)
 
     async def _open(self, ws: ServerConnection, name: str, resume: str) -> Line:
         """Where the tape goes on for this client: where it stands, or after the last frame that the client has."""
-        player = self._player
+        player = self.player
         grammar = self._simulator.connect()
         if isinstance(grammar, HearsPings):
             assert isinstance(ws, _Connection)
@@ -221,7 +243,7 @@ class SimulatorServer:
             wire = await line.ws.recv(decode=False)
             answers = line.grammar.received(wire, self._wall_ns())
             if not line.silent(self._wall_ns()):
-                line.put(answers, self._player.now_ns())
+                line.put(answers, self.player.now_ns())
             line.flush()
             if line.subscribed_at is None and line.grammar.subscriptions:
                 line.subscribed_at = asyncio.get_running_loop().time()
@@ -239,7 +261,7 @@ class SimulatorServer:
 
     def _consider(self) -> None:
         """Let the tape run while somebody listens to all of it, and nobody is on the way back to it."""
-        player = self._player
+        player = self.player
         if not isinstance(player, TapePlayer):
             return
         now = asyncio.get_running_loop().time()
@@ -273,7 +295,7 @@ class SimulatorServer:
         if not line.silent(now_ns):
             if body is not None:
                 line.ping(body)
-            line.put(due, self._player.now_ns())
+            line.put(due, self.player.now_ns())
             line.flush()
         if line.grammar.ended is not None:
             farewell = asyncio.create_task(self._end(line, *line.grammar.ended))
@@ -284,7 +306,7 @@ class SimulatorServer:
 
     def status(self) -> dict[str, object]:
         lines = self._lines.values()
-        player = self._player
+        player = self.player
         tape = None
         if isinstance(player, TapePlayer):
             contents = player.contents

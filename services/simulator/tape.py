@@ -1,17 +1,20 @@
-"""A recording on disk, in one file or several, read as a stream: nothing of it stays in memory."""
+"""A recording on disk, in one file or several, or an archived day, read as a stream: nothing of it stays in memory."""
 
 import io
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 from isal import igzip
 
 from exchanges.port import Record, Unparsable
 from ssmd.errors import Permanent
+from ssmd.past_day import Look, Once, PastDay
 
+LOOK_FRAMES = 10_000  # between two words about how far the first reading is
 LINE_BYTES_MAX = 16 << 20  # four times the largest frame that a connector takes
 _GZIP = b"\x1f\x8b"
 
@@ -24,6 +27,16 @@ class Contents:
     frames: int
     first_ns: int
     last_ns: int
+
+
+class Played(Protocol):
+    """What a player plays."""
+
+    def contents(self) -> Contents: ...
+
+    def records(self) -> Iterator[tuple[int, Record]]:
+        """All records from the start, with their places. Raises Permanent."""
+        ...
 
 
 class Tape:
@@ -82,3 +95,58 @@ class Tape:
         if not compressed:
             return raw
         return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, igzip.open(raw, "rb")), 1 << 20))  # type: ignore[no-untyped-call]
+
+
+class ArchiveTape:
+    """An archived day as a tape: the venue's market data, each frame once; the places count them.
+
+    Our own frames and the answers of REST are left out (of these a venue may learn its books), and what its grammar
+    does not know: `unknown` says how many of these there are, by reason.
+    """
+
+    def __init__(self, day: PastDay, parse: Callable[[int, bytes], Record | None], end_ns: int, look: Look) -> None:
+        """`end_ns` is where it stops; `look` is told how far the first reading is."""
+        self.unknown: Counter[str] = Counter()
+        self._day = day
+        self._parse = parse
+        self._end_ns = end_ns
+        self._contents = self._read(look)
+
+    def contents(self) -> Contents:
+        return self._contents
+
+    def _read(self, look: Look) -> Contents:
+        instruments = set()
+        manifest = self._day.manifest
+        count = first_ns = last_ns = 0
+        for place, record in self._records(self.unknown):
+            count = place + 1
+            first_ns = first_ns or record.ts_ns
+            last_ns = max(last_ns, record.ts_ns)
+            instruments.add((record.channel, record.symbol))
+            if not count % LOOK_FRAMES:
+                look("reading", count, manifest.frames)
+        if not count:
+            raise Permanent(f"{manifest.date} of {manifest.feed} has no market data so early: let it end later")
+        return Contents(frozenset(instruments), count, first_ns, last_ns)
+
+    def records(self) -> Iterator[tuple[int, Record]]:
+        return self._records(Counter())
+
+    def _records(self, unknown: Counter[str]) -> Iterator[tuple[int, Record]]:
+        once = Once() if self._day.overlapping else None
+        place = -1
+        for frame in self._day.frames():
+            line = frame.line
+            if frame.channel.startswith("_") or line.ts_recv >= self._end_ns:
+                continue
+            wire = line.wire()
+            try:
+                record = self._parse(line.ts_recv, wire)
+            except Unparsable as e:
+                unknown[str(e)] += 1
+                continue
+            if record is None or (once is not None and not once.first(line, wire)):
+                continue
+            place += 1
+            yield place, record

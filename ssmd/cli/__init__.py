@@ -27,11 +27,13 @@ def build() -> typer.Typer:
         publish,
         quarantine,
         query,
+        replay,
         report,
         retention,
         rollup,
         schedule,
         secmaster,
+        status,
         tail,
         up,
         verify,
@@ -47,7 +49,9 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command()(up.up)
+    app.command()(status.status)
     app.command()(tail.tail)
+    app.command()(replay.replay)
     app.command()(query.query)
     app.add_typer(data.app, name="data")
     app.command()(rollup.rollup)

@@ -28,6 +28,9 @@ def tail(
     channel: Annotated[Channel | None, typer.Option(help="Only these events.", show_default=False)] = None,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many lines.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, times in ns.")] = False,
+    name: Annotated[
+        str | None, typer.Option(help="What subjects begin with, if not the environment.", show_default=False)
+    ] = None,
     data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
 ) -> None:
     """Show a feed's events as they happen, gaps among them.
@@ -38,14 +41,16 @@ def tail(
 
     addresses = service.addresses(data, None)
     environment = config.load_environment(addresses.environment)
-    name = environment.feed(feed).feed
-    if addresses.telemetry and f"connector-{name}" not in addresses.telemetry:  # none: it runs on other machines
-        running = ", ".join(n.removeprefix("connector-") for n in addresses.telemetry if n.startswith("connector-"))
-        raise Permanent(f"feed {name} does not run here, only {running}: start it with `ssmd up --feed {name}`")
+    known = environment.feed(feed).feed
+    here = [n.removeprefix("connector-") for n in addresses.telemetry if n.startswith("connector-")]
+    if name is None and addresses.telemetry and known not in here:  # none: it runs on other machines
+        running = ", ".join(here)
+        raise Permanent(f"feed {known} does not run here, only {running}: start it with `ssmd up --feed {known}`")
+    env = name or environment.name
     token = subjects.token(symbol) if symbol else "*"
-    wanted = [f"{subjects.prefix(environment.name, name)}.{channel or '*'}.{token}"]  # one, or their order is lost
+    wanted = [f"{subjects.prefix(env, known)}.{channel or '*'}.{token}"]  # one, or their order is lost
     if symbol or channel not in {None, "status"}:
-        wanted.append(subjects.normalized(environment.name, name, "status", None))  # where gaps are told
+        wanted.append(subjects.normalized(env, known, "status", None))  # where gaps are told
     asyncio.run(_show(addresses.nats, wanted, count, json))
 
 

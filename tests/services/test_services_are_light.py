@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("service", ["archiver", "connector", "normalizer", "simulator"])
+@pytest.mark.parametrize("service", ["archiver", "connector", "normalizer", "replayer", "simulator"])
 def test_a_service_imports_nothing_that_only_tables_need(service: str) -> None:
     heavy = "{'pyarrow', 'duckdb', 'numpy', 's3fs', 'temporalio'}"
     code = f"import sys, services.{service}.__main__; print(*sorted({heavy} & set(sys.modules)))"
