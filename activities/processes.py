@@ -159,7 +159,7 @@ def _begin() -> None:
     _keep_memory()
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _KEPT_BYTES = 64 << 20
 _KEPT_AT_ONCE_BYTES = 32 << 20  # the most that glibc takes
 
@@ -170,3 +170,4 @@ def _keep_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_AT_ONCE_BYTES)
+        libc.mallopt(_M_ARENA_MAX, 1)  # threads take turns: of memory for each of them none would be used again
