@@ -235,7 +235,7 @@ class _Way:
         )
         self.decode: Callable[[bytes], list[Any]] = msgspec.json.Decoder(line).decode_lines
         self.columns = bulk.columns
-        self.table = _TABLE_OF[bulk.event]
+        self.table = TABLE_OF[bulk.event]
 
 
 class _Hour:
@@ -373,7 +373,7 @@ class _Hour:
             else:
                 tally.with_events += 1
                 for item, event in enumerate(events):
-                    rows[_TABLE_OF[type(event)]].append(_Row(line, item, event))
+                    rows[TABLE_OF[type(event)]].append(_Row(line, item, event))
         return tally, rows
 
     def _meaning(self, channel: str) -> Callable[[frames.Line], Iterable[object]]:
@@ -459,7 +459,7 @@ def _own(line: frames.Line, kind: type[Session] | type[Gap]) -> Iterable[object]
         raise Unparsable(f"not a {kind.__name__.lower()} of ours: {e}") from e
 
 
-_TABLE_OF: dict[type, str] = {
+TABLE_OF: dict[type, str] = {
     Trade: "trades",
     Ticker: "tickers",
     BookDelta: "book_deltas",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "csv", "json", "ndjson", "parquet"]
 BATCH_ROWS = 10_000
-PROGRESS_AFTER_SECONDS = 1.0
 
 
 def query(
@@ -47,49 +46,26 @@ def query(
         raise Permanent(f"there is no data folder {data}: name it with --data, or make it with `ssmd up`")
     from ssmd import lake  # noqa: PLC0415 - DuckDB and Arrow take 0.2 s to load
     from ssmd.cli import rows  # noqa: PLC0415
+    from ssmd.cli.watched import watched  # noqa: PLC0415
 
     with lake.connect(where(data)) as connection:
         try:
-            answer = _watched(connection, sql) if sys.stderr.isatty() else _run(connection, sql)
+            answer = watched(connection, lambda: run(connection, sql))
             if answer is None:
                 return  # a statement without rows, such as SET
             if output is None:
                 rows.write(answer, format_, sys.stdout.buffer, terminal=sys.stdout.isatty())
             else:
                 _into(output, answer, format_)
-        except _errors() as e:
-            raise _refusal(e) from e
+        except errors() as e:
+            raise refusal(e) from e
 
 
-def _run(connection: "duckdb.DuckDBPyConnection", sql: str) -> "Rows | None":
+def run(connection: "duckdb.DuckDBPyConnection", sql: str) -> "Rows | None":
     from ssmd.cli import rows  # noqa: PLC0415
 
     relation = connection.sql(sql)
     return None if relation is None else rows.Rows(relation, BATCH_ROWS)
-
-
-def _watched(connection: "duckdb.DuckDBPyConnection", sql: str) -> "Rows | None":
-    """Run the SQL, with a progress bar if it takes long."""
-    from concurrent.futures import ThreadPoolExecutor, wait  # noqa: PLC0415
-
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    with ThreadPoolExecutor(1) as threads:
-        answer = threads.submit(_run, connection, sql)
-        try:
-            wait([answer], PROGRESS_AFTER_SECONDS)
-            columns = (TextColumn("running"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn())
-            if not answer.done():
-                with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-                    task = bar.add_task("", total=100)
-                    while not answer.done():
-                        bar.update(task, completed=max(0.0, connection.query_progress()))
-                        wait([answer], 0.1)
-        except KeyboardInterrupt:
-            connection.interrupt()
-            raise
-        return answer.result()
 
 
 def _into(output: Path, answer: "Rows", format_: Format) -> None:
@@ -102,7 +78,7 @@ def _into(output: Path, answer: "Rows", format_: Format) -> None:
     durable.replace_by(output, lambda file: rows.write(answer, format_, file, terminal=False))
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def errors() -> tuple[type[Exception], ...]:
     import duckdb  # noqa: PLC0415
 
     from ssmd.cli import rows  # noqa: PLC0415
@@ -110,7 +86,7 @@ def _errors() -> tuple[type[Exception], ...]:
     return duckdb.Error, rows.Interrupted
 
 
-def _refusal(error: Exception) -> Permanent:
+def refusal(error: Exception) -> Permanent:
     """DuckDB's error as one sentence, with its hint, or with the view that was meant."""
     import difflib  # noqa: PLC0415
     import re  # noqa: PLC0415

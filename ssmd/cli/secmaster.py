@@ -214,7 +214,7 @@ def show_synced(done: "jobs.Synced", what: str, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def nanoseconds(said: str) -> int:
+def nanoseconds(said: str, option: str = "--as-of") -> int:
     """A time as people write it, UTC, in ns."""
     from datetime import UTC, datetime, timedelta  # noqa: PLC0415
 
@@ -228,7 +228,7 @@ def nanoseconds(said: str) -> int:
         at = datetime.fromisoformat(said)
     except ValueError:
         raise Permanent(
-            f"--as-of {said!r} is no time: write it as 2026-11-20, 2026-11-20T14:30:00, or in ns since 1970"
+            f"{option} {said!r} is no time: write it as 2026-11-20, 2026-11-20T14:30:00, or in ns since 1970"
         ) from None
     at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
     return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
