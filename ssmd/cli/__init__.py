@@ -32,6 +32,7 @@ def build() -> typer.Typer:
         rollup,
         schedule,
         secmaster,
+        shell,
         tail,
         up,
         verify,
@@ -49,6 +50,7 @@ def build() -> typer.Typer:
     app.command()(up.up)
     app.command()(tail.tail)
     app.command()(query.query)
+    app.command()(shell.shell)
     app.add_typer(data.app, name="data")
     app.command()(rollup.rollup)
     app.command()(rollup.seal)

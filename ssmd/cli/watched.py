@@ -13,7 +13,9 @@ BAR_AFTER_SECONDS = 1.0
 LOOK_SECONDS = 0.1
 
 
-def watched(connection: "duckdb.DuckDBPyConnection", work: Callable[[], R], doing: str = "running") -> R:
+def watched(
+    connection: "duckdb.DuckDBPyConnection", work: Callable[[], R], doing: str = "running", *, bar: bool = True
+) -> R:
     """What `work` with the connection gives: with a progress bar, on a terminal, if it takes long.
 
     Ctrl-C interrupts the query, waits until it has ended and is raised again.
@@ -23,7 +25,7 @@ def watched(connection: "duckdb.DuckDBPyConnection", work: Callable[[], R], doin
         try:
             wait([answer], BAR_AFTER_SECONDS)
             if not answer.done():
-                _show(connection, doing, lambda: bool(wait([answer], LOOK_SECONDS).done))
+                _show(connection, doing, lambda: bool(wait([answer], LOOK_SECONDS).done), bar)
         except KeyboardInterrupt:
             while not answer.done():  # between two queries of one work there is nothing to interrupt
                 connection.interrupt()
@@ -32,14 +34,14 @@ def watched(connection: "duckdb.DuckDBPyConnection", work: Callable[[], R], doin
         return answer.result()
 
 
-def _show(connection: "duckdb.DuckDBPyConnection", doing: str, ended: Callable[[], bool]) -> None:
+def _show(connection: "duckdb.DuckDBPyConnection", doing: str, ended: Callable[[], bool], bar: bool) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: PLC0415
 
     percent = TextColumn("{task.percentage:.0f} %")
     columns = (TextColumn(doing), BarColumn(), percent, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=100)
+    with Progress(*columns, console=console, transient=True, disable=not (bar and console.is_terminal)) as shown:
+        task = shown.add_task("", total=100)
         while not ended():
-            bar.update(task, completed=max(0.0, connection.query_progress()))
+            shown.update(task, completed=max(0.0, connection.query_progress()))
