@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import SsmdError
 from ssmd.leave import leave
 
@@ -88,11 +89,17 @@ def _add_configuration(app: typer.Typer) -> None:
     app.command()(configuration.commit)
 
 
-def version() -> None:
-    """Print the version."""
+def version(json: AsJson = False) -> None:
+    """Print the version.
+
+    Example: ssmd version
+    """
     from ssmd import __version__  # noqa: PLC0415
 
-    typer.echo(f"ssmd {__version__}")
+    if json:
+        print_json({"version": __version__})
+    else:
+        typer.echo(f"ssmd {__version__}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

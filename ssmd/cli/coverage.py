@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmd import written
+from ssmd.cli.as_json import print_json
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
@@ -33,7 +34,12 @@ def coverage(
     json: Annotated[bool, typer.Option("--json", help="One JSON array, times in ns.")] = False,
     data: DataPlace = "data",
 ) -> None:
-    """Say what of a day is covered, for each instrument, worst first."""
+    """Say what of a day is covered, for each instrument, worst first.
+
+    \b
+    ssmd coverage kalshi today
+    ssmd coverage kalshi yesterday --picture day.svg --between 14:00-16:00
+    """
     import time  # noqa: PLC0415
 
     from ssmd import ledger  # noqa: PLC0415
@@ -50,9 +56,7 @@ def coverage(
     if picture is not None:
         _draw(picture, day, found, _window(between, day))
     if json:
-        import msgspec  # noqa: PLC0415
-
-        typer.echo(msgspec.json.encode([_record(symbol, c) for c in found for symbol in c.symbols]))
+        print_json([_record(symbol, c) for c in found for symbol in c.symbols])
     else:
         _show(day, found, every)
     if picture is not None:

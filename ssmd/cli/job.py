@@ -24,20 +24,23 @@ LOOK_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
 
 
-def here(
-    workflow: str, given: object, data: Path, *, env: str | None = None, capture: bool = False
-) -> "subprocess.CompletedProcess[bytes]":
-    """Run the job in a process of the application tree, which prints (or `capture`s) its result. Ctrl-C reaches it."""
+def here(workflow: str, given: object, answer: type[R], data: Path, *, env: str | None = None) -> R:
+    """Run the job in a process of the application tree, which tells its progress and what went wrong itself.
+
+    Raises typer.Exit with its code if it did. Ctrl-C reaches it, and it says what becomes of the work.
+    """
     command = [sys.executable, "-m", "services.worker", "--data", str(data.absolute())]
     command += ["--env", env] if env is not None else []
     command += ["--local", workflow, msgspec.json.encode(given).decode()]
     ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        worker = subprocess.Popen(command, cwd=config.application_folder(), stdout=subprocess.PIPE if capture else None)
+        worker = subprocess.Popen(command, cwd=config.application_folder(), stdout=subprocess.PIPE)
         printed, _ = worker.communicate()
-        return subprocess.CompletedProcess(command, worker.returncode, printed)
     finally:
         signal.signal(signal.SIGINT, ours)
+    if worker.returncode:
+        raise typer.Exit(worker.returncode)
+    return msgspec.json.decode(printed, type=answer)
 
 
 async def by_temporal(workflow: str, given: object, id_: str, answer: type[R], addresses: Addresses, command: str) -> R:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ssmd.cli.as_json import AsJson
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
@@ -33,6 +34,7 @@ def query(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A file to write to, instead of the terminal.")
     ] = None,
+    json: AsJson = False,
 ) -> None:
     """Ask the archive and the lake a question in SQL.
 
@@ -40,6 +42,9 @@ def query(
     """
     if not sql.strip():
         raise Permanent('there is no SQL to run: try `ssmd query "from trades limit 5"`')
+    if json and format_ not in {"table", "json"}:
+        raise Permanent(f"--json --format {format_}: choose one of them")
+    format_ = "json" if json else format_
     if format_ == "parquet" and output is None and sys.stdout.isatty():
         raise Permanent("parquet is not for the eye: name a file with --output, or pipe it on")
     if not data.startswith("s3://") and not Path(data).is_dir():

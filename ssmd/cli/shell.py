@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.key_binding import KeyBindings
 
-ROWS_MAX = 100  # of an answer on a terminal
+ROWS_MAX = 40  # of an answer on a terminal
 BATCH_ROWS = 10_000
 PROMPT, MORE = "ssmd> ", "  ..> "
 MODES = ("table", "csv", "json")

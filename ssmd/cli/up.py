@@ -40,7 +40,13 @@ def up(
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the simulated markets.")] = None,
     config: folder.Config = None,
 ) -> int:
-    """Run the whole platform on this machine; Ctrl-C stops all of it."""
+    """Run the whole platform on this machine; Ctrl-C stops all of it.
+
+    \b
+    ssmd up
+    ssmd up --env local-all --data /tmp/market
+    ssmd up --once --replay recording.ndjson.gz --speed max --data /tmp/replayed
+    """
     from ssmd.up import supervisor, wanted  # noqa: PLC0415 - 0.4 s that other commands need not pay
 
     asked = wanted.check(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli.as_json import print_json
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
@@ -28,9 +29,11 @@ def verify(
     """Read everything kept of a day again, make its tables again, and say what is damaged and what can mend it.
 
     Nothing is changed. Exit code 0: all is whole; 1: something is not; 2: it could not be looked at.
-    """
-    import msgspec  # noqa: PLC0415
 
+    \b
+    ssmd verify kalshi
+    ssmd verify kalshi 2026-11-20 --json
+    """
     from ssmd import config, jobs  # noqa: PLC0415
 
     places = where(data)
@@ -41,7 +44,7 @@ def verify(
         scrub = jobs.Scrub(name, day, store=store)
         verified.append(_verify(scrub, Path("data" if store else data), local or bool(store)))
         if json:
-            typer.echo(msgspec.json.encode(verified[-1]).decode())
+            print_json(verified[-1])
     if not json:
         _show(verified)
     if any(v.findings for v in verified):
@@ -65,8 +68,6 @@ def _verify(day: "jobs.Scrub", data: Path, local: bool) -> "jobs.Verified":
     """Run the job by this folder's own platform, or here if there is none."""
     import asyncio  # noqa: PLC0415
 
-    import msgspec  # noqa: PLC0415
-
     from ssmd import jobs, service  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
 
@@ -79,10 +80,7 @@ def _verify(day: "jobs.Scrub", data: Path, local: bool) -> "jobs.Verified":
     if addresses is not None:
         again = f"ssmd verify {day.feed} {day.date}"
         return asyncio.run(job.by_temporal("VerifyArchive", day, day.verify_id, jobs.Verified, addresses, again))
-    done = job.here("VerifyArchive", day, data, capture=True)
-    if done.returncode:
-        raise typer.Exit(done.returncode)  # it has said why
-    return msgspec.json.decode(done.stdout, type=jobs.Verified)
+    return job.here("VerifyArchive", day, jobs.Verified, data)
 
 
 def _show(verified: "Sequence[jobs.Verified]") -> None:
