@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def backfill(
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    feed: Annotated[
+        str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+    ],
     gap: Annotated[str, typer.Option("--gap", help="Only this gap, by its name in `ssmd gaps --json`.")] = "",
     start: Annotated[str, typer.Option("--start", help="A time instead of gaps: from (2026-11-20T14:00:00Z).")] = "",
     end: Annotated[str, typer.Option("--end", help="… to, both included.")] = "",
@@ -22,7 +25,9 @@ def backfill(
     json: AsJson = False,
     data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
 ) -> None:
-    """Fetch the trades that closed gaps swallowed, and roll their days up anew. Books cannot be fetched.
+    """Fetch the trades that closed gaps swallowed from the venue.
+
+    Their days are rolled up anew. Books cannot be fetched.
 
     \b
     ssmd backfill kalshi

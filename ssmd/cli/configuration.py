@@ -20,7 +20,9 @@ def init(
     git: Annotated[bool, typer.Option("--git/--no-git", help="Make it a git repository.")] = True,
     json: AsJson = False,
 ) -> None:
-    """Begin a configuration of your own: feeds, an environment against simulated venues, schemas.
+    """Begin a configuration of your own.
+
+    It has feeds, an environment against simulated venues, and schemas.
 
     \b
     ssmd init market && cd market && ssmd up
@@ -52,7 +54,7 @@ def validate(
     data: folder.Data = Path("data"),
     config: folder.Config = None,
 ) -> None:
-    """Look at the configuration: every mistake with its file, line, field and remedy.
+    """Look for mistakes in the configuration, each with its remedy.
 
     Exit code 0: all is valid; 1: something is not; 2: it could not be looked at.
 
@@ -88,7 +90,7 @@ def diff(
     json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
-    """Show what has changed in the configuration, field by field, and what that breaks.
+    """Show what has changed in the configuration, and what it breaks.
 
     \b
     ssmd diff
@@ -126,7 +128,9 @@ def commit(
     json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
-    """Commit the configuration, and nothing else, to git: refused if it is not valid or holds a secret.
+    """Commit the configuration, and nothing else, to git.
+
+    Refused if it is not valid or holds a secret.
 
     \b
     ssmd commit -m "Deribit options as well"

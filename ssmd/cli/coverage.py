@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmd import written
+from ssmd.cli import completing
 from ssmd.cli.as_json import print_json
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
@@ -20,9 +21,17 @@ SHOWN = 20
 
 
 def coverage(
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    feed: Annotated[
+        str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+    ],
     date: Annotated[
-        str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DATE",
+            autocompletion=completing.dates,
+            help="The UTC day: YYYY-MM-DD, today or yesterday.",
+            show_default=False,
+        ),
     ],
     every: Annotated[bool, typer.Option("--all", help=f"Every instrument (else: the worst {SHOWN}).")] = False,
     picture: Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.cli.export import export
 from ssmd.cli.where import DataPlace, where
@@ -74,9 +75,14 @@ def list_(json: AsJson = False, data: DataPlace = "data") -> None:
 
 @app.command()
 def sample(
-    feed: Annotated[str, typer.Argument(help="The feed.", show_default=False)],
-    channel: Annotated[str | None, typer.Argument(help="The channel (else: the first few of each).")] = None,
-    date: Annotated[str | None, typer.Option(help="The day, YYYY-MM-DD (else: the last one).")] = None,
+    feed: Annotated[str, typer.Argument(autocompletion=completing.feeds, help="The feed.", show_default=False)],
+    channel: Annotated[
+        str | None,
+        typer.Argument(autocompletion=completing.channels, help="The channel (else: the first few of each)."),
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option(autocompletion=completing.dates, help="The day, YYYY-MM-DD (else: the last one).")
+    ] = None,
     count: Annotated[int, typer.Option("-n", min=1, help="How many frames of a channel.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line; the frame is in `text`.")] = False,
     data: DataFolder = Path("data"),
@@ -109,7 +115,9 @@ def sample(
 
 @app.command()
 def schema(
-    table: Annotated[str | None, typer.Argument(metavar="TABLE", help="A view (else: all).")] = None,
+    table: Annotated[
+        str | None, typer.Argument(metavar="TABLE", autocompletion=completing.views, help="A view (else: all).")
+    ] = None,
     json: AsJson = False,
     data: DataPlace = "data",
 ) -> None:
@@ -149,7 +157,9 @@ def show_schema(name: str, columns: "Sequence[Column]") -> None:
 
 @app.command()
 def builders(
-    feed: Annotated[str | None, typer.Argument(metavar="FEED", help="The feed (else: all).")] = None,
+    feed: Annotated[
+        str | None, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed (else: all).")
+    ] = None,
     date: Annotated[
         str, typer.Option(help="By the grammar of this UTC day: YYYY-MM-DD, today or yesterday.")
     ] = "today",

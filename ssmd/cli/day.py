@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent, Transient
 
@@ -20,13 +21,19 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0  # a worker's
 LISTED_MAX = 30
 
-app = typer.Typer(
-    help="The life of an environment's UTC day: pending, starting, active, ending, complete.", no_args_is_help=True
-)
+app = typer.Typer(help="A UTC day's life: pending, starting, active, ending, complete.", no_args_is_help=True)
 
-DayName = Annotated[str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.")]
+DayName = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATE", autocompletion=completing.dates, help="The UTC day: YYYY-MM-DD, today or yesterday."
+    ),
+]
 DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
-EnvironmentName = Annotated[str | None, typer.Option("--env", help="The environment (else: that of `ssmd up`).")]
+EnvironmentName = Annotated[
+    str | None,
+    typer.Option("--env", autocompletion=completing.environments, help="The environment (else: that of `ssmd up`)."),
+]
 Reason = Annotated[str, typer.Option(help="Why, for the day's history.")]
 Seal = Annotated[bool, typer.Option("--seal", help="Seal and roll up now what has come so far.")]
 
@@ -169,7 +176,9 @@ def force(
 
 @app.command()
 def history(
-    date: Annotated[str, typer.Argument(metavar="DATE|all", help="A UTC day, or all.")] = "all",
+    date: Annotated[
+        str, typer.Argument(metavar="DATE|all", autocompletion=completing.dates, help="A UTC day, or all.")
+    ] = "all",
     json: AsJson = False,
     data: DataFolder = Path("data"),
     env: EnvironmentName = None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmd.cli import folder
+from ssmd.cli import completing, folder
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="What is run, and where.", rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(metavar="ENV", help="The environment.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="ENV", autocompletion=completing.environments, help="The environment.", show_default=False),
+]
 
 
 @app.command("list")
@@ -123,7 +126,12 @@ def update(
 @app.command("add-key")
 def add_key(
     name: Name,
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed that it signs in to.", show_default=False)],
+    feed: Annotated[
+        str,
+        typer.Argument(
+            metavar="FEED", autocompletion=completing.feeds, help="The feed that it signs in to.", show_default=False
+        ),
+    ],
     id_: Annotated[str, typer.Option("--id", metavar="REFERENCE", help="Where the id is: env:NAME or file:PATH.")],
     secret: Annotated[str, typer.Option(metavar="REFERENCE", help="Where the secret is: env:NAME or file:PATH.")],
     json: AsJson = False,
@@ -149,7 +157,10 @@ def add_key(
 def teardown(
     name: Name,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
-    confirm: Annotated[str, typer.Option(metavar="ENV", help="Its name again: all of it goes, for ever.")] = "",
+    confirm: Annotated[
+        str,
+        typer.Option(metavar="ENV", help="Its name again: all of it goes, for ever."),
+    ] = "",
     json: AsJson = False,
     data: folder.Data = Path("data"),
     config: folder.Config = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmd import written
+from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
@@ -40,12 +41,19 @@ MARKET_DATA = {
 
 
 def export(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="A view, as `ssmd data schema` lists them.")],
+    table: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE", autocompletion=completing.views, help="A view, as `ssmd data schema` lists them."
+        ),
+    ],
     to: Annotated[
         Path,
         typer.Option(metavar="FILE", help=f"The file; its name ends in {', '.join(FORMATS)}.", show_default=False),
     ],
-    feed: Annotated[str | None, typer.Option(help="Only this feed.", show_default=False)] = None,
+    feed: Annotated[
+        str | None, typer.Option(autocompletion=completing.feeds, help="Only this feed.", show_default=False)
+    ] = None,
     symbol: Annotated[str | None, typer.Option(help="Only this instrument.", show_default=False)] = None,
     start: Annotated[
         str | None, typer.Option(metavar="TIME", help="Received from then on (UTC): 2026-11-20, 2026-11-20T14:30.")

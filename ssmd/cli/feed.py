@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from ssmd.cli import folder
+from ssmd.cli import completing, folder
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
 app = typer.Typer(no_args_is_help=True, help="What venues offer, as we subscribe to it.", rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)]
+Name = Annotated[
+    str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+]
 
 
 @app.command("list")

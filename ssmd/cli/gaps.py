@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmd import written
+from ssmd.cli import completing
 from ssmd.cli.as_json import print_json
 from ssmd.cli.where import DataPlace, where
 
@@ -16,7 +17,9 @@ SYMBOLS_SHOWN_MAX = 2
 
 
 def gaps(
-    feed: Annotated[str | None, typer.Argument(metavar="FEED", help="The feed (else: all).")] = None,
+    feed: Annotated[
+        str | None, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed (else: all).")
+    ] = None,
     date: Annotated[
         str | None, typer.Option(help="Only gaps that touch this UTC day: YYYY-MM-DD, today or yesterday.")
     ] = None,
@@ -24,7 +27,7 @@ def gaps(
     data: DataPlace = "data",
     json: Annotated[bool, typer.Option("--json", help="One JSON array, times in ns.")] = False,
 ) -> None:
-    """List what is missing: when, which instruments, why, and whether it is over or repaired.
+    """List what is missing: when, which instruments, why, is it over.
 
     \b
     ssmd gaps kalshi --date yesterday

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmd.cli import folder
+from ssmd.cli import completing, folder
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.cli.key import app
 from ssmd.errors import Permanent
@@ -14,7 +14,10 @@ from ssmd.errors import Permanent
 if TYPE_CHECKING:
     from ssmd.gitops.references import Key, Part
 
-Environment = Annotated[str, typer.Argument(metavar="ENV", help="The environment.", show_default=False)]
+Environment = Annotated[
+    str,
+    typer.Argument(metavar="ENV", autocompletion=completing.environments, help="The environment.", show_default=False),
+]
 Name = Annotated[str, typer.Argument(metavar="KEY", help="Its feed, as `ssmd key list` tells.", show_default=False)]
 IdFrom = Annotated[
     Path | None, typer.Option("--id-from", metavar="FILE", help="Where the key's id is now; - is standard input.")
@@ -26,7 +29,10 @@ SecretFrom = Annotated[
 
 @app.command("list")
 def list_(
-    env: Annotated[str | None, typer.Argument(metavar="ENV", help="Only this environment's.")] = None,
+    env: Annotated[
+        str | None,
+        typer.Argument(metavar="ENV", autocompletion=completing.environments, help="Only this environment's."),
+    ] = None,
     json: AsJson = False,
     data: folder.Data = Path("data"),
     config: folder.Config = None,

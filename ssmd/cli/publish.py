@@ -5,14 +5,23 @@ from typing import Annotated
 
 import typer
 
+from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
 
 def publish(
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    feed: Annotated[
+        str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+    ],
     date: Annotated[
-        str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DATE",
+            autocompletion=completing.dates,
+            help="The UTC day: YYYY-MM-DD, today or yesterday.",
+            show_default=False,
+        ),
     ],
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
     env: Annotated[
@@ -22,7 +31,9 @@ def publish(
     json: AsJson = False,
     data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
 ) -> None:
-    """Store a day's segments and tables in the environment's object storage, read them back, then tell readers.
+    """Store a rolled-up day in the environment's object storage.
+
+    Its segments and tables are stored, read back, and only then told to readers.
 
     \b
     ssmd publish kalshi yesterday
@@ -67,9 +78,17 @@ def publish(
 
 
 def restore(
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    feed: Annotated[
+        str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+    ],
     date: Annotated[
-        str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DATE",
+            autocompletion=completing.dates,
+            help="The UTC day: YYYY-MM-DD, today or yesterday.",
+            show_default=False,
+        ),
     ],
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
     env: Annotated[
@@ -79,7 +98,7 @@ def restore(
     json: AsJson = False,
     data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
 ) -> None:
-    """Bring back a day's files that `ssmd retention` removed here, such as to roll the day up anew.
+    """Bring back a day's files that `ssmd retention` removed here.
 
     Example: ssmd restore kalshi 2026-11-20
     """

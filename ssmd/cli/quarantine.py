@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmd import written
+from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
@@ -24,16 +25,26 @@ app = typer.Typer(
 SAMPLE_CHARACTERS_MAX = 60
 REASON_CHARACTERS_MAX = 70
 
-FeedName = Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)]
+FeedName = Annotated[
+    str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+]
 DayName = Annotated[
-    str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="DATE",
+        autocompletion=completing.dates,
+        help="The UTC day: YYYY-MM-DD, today or yesterday.",
+        show_default=False,
+    ),
 ]
 DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
 
 
 @app.command("list")
 def list_(
-    feed: Annotated[str | None, typer.Argument(metavar="FEED", help="The feed (else: all).")] = None,
+    feed: Annotated[
+        str | None, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed (else: all).")
+    ] = None,
     date: Annotated[str | None, typer.Option(help="Only this UTC day: YYYY-MM-DD, today or yesterday.")] = None,
     json: AsJson = False,
     data: DataFolder = Path("data"),

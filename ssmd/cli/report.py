@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
@@ -18,9 +19,16 @@ def report(
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
     json: AsJson = False,
     data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
-    env: Annotated[str | None, typer.Option("--env", help="The environment (else: that of `ssmd up`).")] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(
+            "--env", autocompletion=completing.environments, help="The environment (else: that of `ssmd up`)."
+        ),
+    ] = None,
 ) -> None:
-    """Say how well a day was captured: a score per feed from coverage, gaps, counts and lag, worst first.
+    """Say how well a day was captured: a score per feed, worst first.
+
+    It is made of coverage, gaps, counts and lag.
 
     \b
     ssmd report

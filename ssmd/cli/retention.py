@@ -19,7 +19,9 @@ def retention(
     json: AsJson = False,
     data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
 ) -> None:
-    """Remove here what is older than the environment's `retention` keeps, once the store is seen to have it whole.
+    """Remove here what is old, and seen to be whole in the store.
+
+    The environment's `retention` says what is old.
 
     Exit code 0: done; 1: something old stays, and it is said why; 2: nothing could be looked at.
 

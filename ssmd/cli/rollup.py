@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent, Transient
 
@@ -12,9 +13,17 @@ if TYPE_CHECKING:
     from ssmd import jobs
     from ssmd.config import Addresses
 
-FeedName = Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)]
+FeedName = Annotated[
+    str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+]
 DayName = Annotated[
-    str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="DATE",
+        autocompletion=completing.dates,
+        help="The UTC day: YYYY-MM-DD, today or yesterday.",
+        show_default=False,
+    ),
 ]
 DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
 
@@ -30,7 +39,9 @@ def rollup(
     json: AsJson = False,
     data: DataFolder = Path("data"),
 ) -> None:
-    """Make a day's tables from its frames: wait until it is sealed, verify, roll up, publish.
+    """Make a day's tables from its frames.
+
+    Waits until the day is sealed, verifies it, rolls it up, publishes the tables.
 
     \b
     ssmd rollup kalshi yesterday

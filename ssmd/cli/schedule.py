@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent, Transient
 
@@ -21,10 +22,13 @@ EXIT_DIFFERENT = 1
 CONNECT_SECONDS = 5.0
 NOTHING = "nothing to change"
 
-app = typer.Typer(help="Have jobs run by themselves: the environment's `schedules:` at Temporal.", no_args_is_help=True)
+app = typer.Typer(help="Jobs that run by themselves: the environment's `schedules:`.", no_args_is_help=True)
 
 DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
-EnvironmentName = Annotated[str | None, typer.Option("--env", help="The environment (else: that of `ssmd up`).")]
+EnvironmentName = Annotated[
+    str | None,
+    typer.Option("--env", autocompletion=completing.environments, help="The environment (else: that of `ssmd up`)."),
+]
 ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="As `ssmd schedule list` has it: rollup/kalshi.")]
 
 

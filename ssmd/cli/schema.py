@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmd.cli import folder
+from ssmd.cli import completing, folder
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="What subscribers can read, pinned by hash.", rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(metavar="SCHEMA", help="The schema.", show_default=False)]
+Name = Annotated[
+    str, typer.Argument(metavar="SCHEMA", autocompletion=completing.schemas, help="The schema.", show_default=False)
+]
 Number = Annotated[int | None, typer.Option("--version", metavar="N", help="This version (else: the last).")]
 File = Annotated[Path, typer.Option("--file", metavar="FILE", help="A Cap'n Proto schema.", show_default=False)]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssmd import written
+from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
@@ -22,8 +23,13 @@ app = typer.Typer(
 
 SHOWN = 50
 TITLE_CHARACTERS_MAX = 40
-FeedName = Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)]
-AnyFeed = Annotated[str | None, typer.Argument(metavar="FEED", help="The feed (else: all).", show_default=False)]
+FeedName = Annotated[
+    str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+]
+AnyFeed = Annotated[
+    str | None,
+    typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed (else: all).", show_default=False),
+]
 DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
 AsOf = Annotated[
     str | None,

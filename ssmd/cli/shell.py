@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 def shell(data: DataPlace = "data") -> None:
-    """Ask in SQL, one question after another: with completion (Tab), a history, and Ctrl-C for what takes too long.
+    """Ask in SQL at a prompt: completion (Tab), a history, Ctrl-C.
 
     Standard input that is no terminal is run as a script, up to the first mistake.
 

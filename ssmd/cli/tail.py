@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ssmd import written
+from ssmd.cli import completing
 from ssmd.errors import Permanent, Transient
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ TEXT_CHARACTERS_MAX = 100
 
 
 def tail(
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    feed: Annotated[
+        str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+    ],
     symbol: Annotated[str | None, typer.Option(help="Only this instrument.", show_default=False)] = None,
     channel: Annotated[Channel | None, typer.Option(help="Only these events.", show_default=False)] = None,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many lines.")] = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli import completing
 from ssmd.cli.as_json import print_json
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
@@ -18,15 +19,22 @@ EXIT_FINDINGS = 1
 
 
 def verify(
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    feed: Annotated[
+        str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+    ],
     date: Annotated[
-        str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today, yesterday or all.")
+        str,
+        typer.Argument(
+            metavar="DATE", autocompletion=completing.dates, help="The UTC day: YYYY-MM-DD, today, yesterday or all."
+        ),
     ] = "all",
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per day.")] = False,
     data: DataPlace = "data",
 ) -> None:
-    """Read everything kept of a day again, make its tables again, and say what is damaged and what can mend it.
+    """Read all that is kept of a day again, and say what is damaged.
+
+    Its tables are made again, too, and what can mend the damage is told.
 
     Nothing is changed. Exit code 0: all is whole; 1: something is not; 2: it could not be looked at.
 
