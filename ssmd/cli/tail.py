@@ -1,6 +1,5 @@
 """`ssmd tail`: what a feed says, as it says it."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -37,6 +36,8 @@ def tail(
 
     Example: ssmd tail kalshi --channel trade
     """
+    import asyncio  # noqa: PLC0415
+
     from ssmd import config, service, subjects  # noqa: PLC0415
 
     addresses = service.addresses(data, None)
@@ -54,6 +55,8 @@ def tail(
 
 async def _show(url: str, wanted: list[str], count: int | None, json: bool) -> None:
     """Write what comes on these subjects to standard output."""
+    import asyncio  # noqa: PLC0415
+
     from nats.errors import Error, SlowConsumerError  # noqa: PLC0415
 
     from ssmd import broker, capnp  # noqa: PLC0415
