@@ -40,7 +40,10 @@ class Grammar:
             raise Unparsable(f"{channel} is not JSON: {e}") from e
 
     def channels(self) -> Mapping[str, Sequence[type[Event]]]:
-        return {channel: kinds(parser) for channel, parser in _PARSERS.items()}
+        return {
+            f"{channel}_<interval>" if channel in _BY_INTERVAL else channel: kinds(parser)
+            for channel, parser in _PARSERS.items()
+        }
 
     def bulk(self, channel: str) -> Bulk | None:
         return _BULKS.get(channel)
@@ -49,7 +52,10 @@ class Grammar:
 def _family(channel: str) -> str:
     """Candles are told by what precedes their interval."""
     family = channel.partition("_")[0]
-    return family if family in {"kline", "continuousKline"} else channel
+    return family if family in _BY_INTERVAL else channel
+
+
+_BY_INTERVAL = frozenset({"kline", "continuousKline"})
 
 
 # ------------------------------------------------------------------------------------------------------ numbers

@@ -20,6 +20,8 @@ def watched(
 
     Ctrl-C interrupts the query, waits until it has ended and is raised again.
     """
+    connection.execute("SET enable_progress_bar = true")  # without it DuckDB does not know how far it is
+    connection.execute("SET enable_progress_bar_print = false")
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(work)
         try:
