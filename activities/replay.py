@@ -238,7 +238,7 @@ class _Way:
         self.decode: Callable[[bytes], list[Any]] = decoder.decode_lines
         self.columns = bulk.columns
         self.alike = bulk.alike
-        self.table = _TABLE_OF[bulk.event]
+        self.table = TABLE_OF[bulk.event]
         self._line = line
         self._decode_line = decoder.decode
         self._shape: alike.Shape | None = None
@@ -407,7 +407,7 @@ class _Hour:
             else:
                 tally.with_events += 1
                 for item, event in enumerate(events):
-                    rows[_TABLE_OF[type(event)]].append(_Row(line, item, event))
+                    rows[TABLE_OF[type(event)]].append(_Row(line, item, event))
         return tally, rows
 
     def _meaning(self, channel: str) -> Callable[[frames.Line], Iterable[object]]:
@@ -493,7 +493,7 @@ def _own(line: frames.Line, kind: type[Session] | type[Gap]) -> Iterable[object]
         raise Unparsable(f"not a {kind.__name__.lower()} of ours: {e}") from e
 
 
-_TABLE_OF: dict[type, str] = {
+TABLE_OF: dict[type, str] = {
     Trade: "trades",
     Ticker: "tickers",
     BookDelta: "book_deltas",

@@ -8,7 +8,7 @@ module-level `venue: Venue` which brings these together.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Never, Protocol, get_args, get_type_hints, runtime_checkable
 from urllib.parse import urlencode
 
 from ssmd import frames
@@ -526,6 +526,16 @@ class EventGrammar(Protocol):
     def __call__(self, channel: str, wire: bytes) -> Sequence[Event]:
         """The frame's events in order. Raises Unparsable."""
         ...
+
+    def channels(self) -> Mapping[str, Sequence[type[Event]]]:
+        """Every channel it knows, and the kinds of events that its frames can have; none: they are archived only."""
+        ...
+
+
+def kinds(parser: Callable[..., object]) -> tuple[type[Event], ...]:
+    """The kinds of events that a parser's return type names, to which the type checker holds it."""
+    (of,) = get_args(get_type_hints(parser)["return"])
+    return () if of is Never else get_args(of) or (of,)
 
 
 class Columns(NamedTuple):

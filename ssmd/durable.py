@@ -122,6 +122,28 @@ def create_by(path: Path, write: Callable[[BinaryIO], object]) -> None:
     sync_folder(path.parent)
 
 
+def write_by_name(path: Path, write: Callable[[Path], object], *, over: bool) -> None:
+    """As `replace_by`, for what something else writes under the name that it is given.
+
+    Unless it may go `over` it, raises FileExistsError, and changes nothing, if `path` exists by then.
+    """
+    aside = _aside(path)
+    try:
+        write(aside)
+        sync(aside)
+        if over:
+            aside.rename(path)
+        else:
+            os.link(aside, path)
+    except FileExistsError:
+        raise
+    except OSError as e:
+        raise DiskFailed(path, e) from e
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def rename(old: Path, new: Path) -> None:
     """Rename within one folder, surviving a power cut; the file itself must be synced already."""
     try:

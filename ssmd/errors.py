@@ -9,5 +9,9 @@ class Transient(SsmdError):
     """The world was busy: try again."""
 
 
+class Interrupted(SsmdError):
+    """Somebody said to stop: what becomes of the work."""
+
+
 class Permanent(SsmdError):
     """The input is wrong, or we are: trying again would give the same answer."""

@@ -20,10 +20,11 @@ import uvloop
 
 from ssmd import config
 from ssmd.durable import DiskFailed
-from ssmd.errors import Permanent, SsmdError
+from ssmd.errors import Interrupted, Permanent, SsmdError
 from ssmd.leave import leave
 
 EXIT_INPUT = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_DISK = 74  # EX_IOERR: its supervisor knows that starting again needs space, not luck
 
 
@@ -85,6 +86,9 @@ async def _supervised(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     except DiskFailed as e:
         sys.stderr.write(f"error: {e}\n")
         return EXIT_DISK
+    except Interrupted as e:
+        sys.stderr.write(f"{e}\n")
+        return EXIT_INTERRUPTED
     except SsmdError as e:
         sys.stderr.write(f"error: {e}\n")
         return EXIT_INPUT

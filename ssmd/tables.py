@@ -10,7 +10,7 @@ revision of a day lies beside the old one until the manifest, replaced last, nam
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -26,15 +26,23 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
-# The columns that every table begins with, and what they hold.
+
+class Meaning(NamedTuple):
+    """What a column holds, and in which unit; ns as a time are since the epoch, UTC."""
+
+    said: str
+    unit: str = ""
+
+
+# The columns that every table begins with, and what they hold; ssmd/views.py says it of all others.
 COMMON = {
-    "ts_recv": "ns since the epoch, right after our socket read",
-    "ts_event": "ns since the epoch, the venue's own; null if it gave none",
-    "feed": "the feed",
-    "symbol": "the venue's instrument id; null for sessions and gaps",
-    "conn": "the connection; (conn, n) names the frame",
-    "n": "the frame's number on its connection",
-    "item": "the event's place in its frame, from 0",
+    "ts_recv": Meaning("when we received the frame, right after our socket read", "ns"),
+    "ts_event": Meaning("the venue's own time; null if it gave none", "ns"),
+    "feed": Meaning("the feed"),
+    "symbol": Meaning("the venue's instrument id; null for sessions and gaps"),
+    "conn": Meaning("the connection; (conn, n) names the frame"),
+    "n": Meaning("the frame's number on its connection, from 1"),
+    "item": Meaning("the event's place in its frame, from 0"),
 }
 
 

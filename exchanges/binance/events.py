@@ -8,16 +8,16 @@ Each of `trade` and `aggTrade` tells all trades: who subscribes to both has them
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from exchanges.at_once import unsigned
 from exchanges.binance.product import symbol_of
-from exchanges.port import Bulk, Columns, Unparsable
+from exchanges.port import Bulk, Columns, Unparsable, kinds
 from ssmd.events import BookDelta, BookSnapshot, Event, Level, Status, Ticker, Trade
 from ssmd.frames import CONTROL, GAP, SESSION
 
@@ -39,6 +39,12 @@ class Grammar:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise Unparsable(f"{channel} is not JSON: {e}") from e
 
+    def channels(self) -> Mapping[str, Sequence[type[Event]]]:
+        return {
+            f"{channel}_<interval>" if channel in _BY_INTERVAL else channel: kinds(parser)
+            for channel, parser in _PARSERS.items()
+        }
+
     def bulk(self, channel: str) -> Bulk | None:
         return _BULKS.get(channel)
 
@@ -46,7 +52,10 @@ class Grammar:
 def _family(channel: str) -> str:
     """Candles are told by what precedes their interval."""
     family = channel.partition("_")[0]
-    return family if family in {"kline", "continuousKline"} else channel
+    return family if family in _BY_INTERVAL else channel
+
+
+_BY_INTERVAL = frozenset({"kline", "continuousKline"})
 
 
 # ------------------------------------------------------------------------------------------------------ numbers
@@ -121,7 +130,7 @@ _trade_data = _data(_Trade)
 _aggregate_data = _data(_AggregateTrade)
 
 
-def _trade(wire: bytes) -> Sequence[Event]:
+def _trade(wire: bytes) -> Sequence[Trade]:
     """USD-M sends fills of the insurance fund and of deleveraging here too, off the market or at price 0."""
     d = _trade_data(wire)
     if d.X != "MARKET":
@@ -129,13 +138,13 @@ def _trade(wire: bytes) -> Sequence[Event]:
     return (Trade(d.s, _ns(d.T), _decimal(d.p), _decimal(d.q), "sell" if d.m else "buy", str(d.t)),)
 
 
-def _block_trade(wire: bytes) -> Sequence[Event]:
+def _block_trade(wire: bytes) -> Sequence[Trade]:
     """Block trades have ids of their own, which would else be taken for those of trades."""
     d = _trade_data(wire)
     return (Trade(d.s, _ns(d.T), _decimal(d.p), _decimal(d.q), "sell" if d.m else "buy", f"block-{d.t}"),)
 
 
-def _aggregate_trade(wire: bytes) -> Sequence[Event]:
+def _aggregate_trade(wire: bytes) -> Sequence[Trade]:
     d = _aggregate_data(wire)
     return (Trade(d.s, _ns(d.T), _decimal(d.p), _decimal(d.q), "sell" if d.m else "buy", str(d.a)),)
 
@@ -152,7 +161,7 @@ class _BookTicker(_Struct):
 _book_ticker_data = _data(_BookTicker)
 
 
-def _book_ticker(wire: bytes) -> Sequence[Event]:
+def _book_ticker(wire: bytes) -> Sequence[Ticker]:
     d = _book_ticker_data(wire)
     bid, bid_size = _quote(d.b, d.B)
     ask, ask_size = _quote(d.a, d.A)
@@ -193,19 +202,19 @@ _ticker_data = _data(_Ticker)
 _tickers_data = _data(list[_Ticker])
 
 
-def _ticker(wire: bytes) -> Sequence[Event]:
+def _ticker(wire: bytes) -> Sequence[Ticker]:
     return (_ticker_data(wire).event(day=True),)
 
 
-def _window_ticker(wire: bytes) -> Sequence[Event]:
+def _window_ticker(wire: bytes) -> Sequence[Ticker]:
     return (_ticker_data(wire).event(day=False),)
 
 
-def _tickers(wire: bytes) -> Sequence[Event]:
+def _tickers(wire: bytes) -> Sequence[Ticker]:
     return [d.event(day=True) for d in _tickers_data(wire)]
 
 
-def _window_tickers(wire: bytes) -> Sequence[Event]:
+def _window_tickers(wire: bytes) -> Sequence[Ticker]:
     return [d.event(day=False) for d in _tickers_data(wire)]
 
 
@@ -221,14 +230,14 @@ class _Depth(_Struct):
 _depth_data = _data(_Depth)
 
 
-def _depth(wire: bytes) -> Sequence[Event]:
+def _depth(wire: bytes) -> Sequence[BookDelta]:
     return _deltas(_depth_data(wire))
 
 
-def _deltas(d: _Depth) -> list[Event]:
+def _deltas(d: _Depth) -> list[BookDelta]:
     """What stands at each level now; "0.00000000" that nothing does."""
     symbol, ts = d.s, _ns(d.E if d.T is None else d.T)
-    bids: list[Event] = [BookDelta(symbol, ts, "bid", _decimal(price), _decimal(size)) for price, size in d.b]
+    bids = [BookDelta(symbol, ts, "bid", _decimal(price), _decimal(size)) for price, size in d.b]
     return bids + [BookDelta(symbol, ts, "ask", _decimal(price), _decimal(size)) for price, size in d.a]
 
 
@@ -251,7 +260,7 @@ class _PartialFrame(_Struct):
 _partial_frame = msgspec.json.Decoder(_PartialFrame).decode
 
 
-def _partial_depth(wire: bytes) -> Sequence[Event]:
+def _partial_depth(wire: bytes) -> Sequence[BookSnapshot]:
     """The best levels are all there is to such a book; it is not to be mixed with that of `depth`."""
     frame = _partial_frame(wire)
     d = frame.data
@@ -276,7 +285,7 @@ _contract_data = _data(_Contract)
 _raw_frame = msgspec.json.Decoder(_RawFrame).decode
 
 
-def _contract(wire: bytes) -> Sequence[Event]:
+def _contract(wire: bytes) -> Sequence[Status]:
     d = _contract_data(wire)
     return (Status(d.s, _ns(d.E), d.cs, bytes(_raw_frame(wire).data).decode()),)
 
@@ -304,21 +313,21 @@ class _Answer(_Struct):
 _answer = msgspec.json.Decoder(_Answer).decode
 
 
-def _snapshot(wire: bytes) -> Sequence[Event]:
+def _snapshot(wire: bytes) -> Sequence[BookSnapshot | BookDelta]:
     """The book, then what has changed since it was taken: only events that it does not hold yet."""
     answer = _answer(wire)
     symbol = parse_qs(urlsplit(answer.rest.partition(" ")[2]).query).get("symbol", [""])[0]
     if not symbol:
         raise Unparsable("a snapshot of no symbol")
     book = answer.body
-    events: list[Event] = [BookSnapshot(symbol, _ns(book.T), _levels(book.bids), _levels(book.asks))]
+    events: list[BookSnapshot | BookDelta] = [BookSnapshot(symbol, _ns(book.T), _levels(book.bids), _levels(book.asks))]
     for joined in answer.meanwhile:
         if joined.data.u > book.lastUpdateId:
             events += _deltas(joined.data)
     return events
 
 
-def _nothing(wire: bytes) -> Sequence[Event]:
+def _nothing(wire: bytes) -> Sequence[Never]:
     """Archived for what it is; none of our events."""
     return ()
 

@@ -9,13 +9,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Never, TypeVar
 
 import msgspec
 
 from exchanges.at_once import digits, digits_if_any, ns
 from exchanges.deribit.messages import CHANNELS
-from exchanges.port import Bulk, Columns, Unparsable
+from exchanges.port import Bulk, Columns, Unparsable, kinds
 from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Level, Side, Status, Ticker, Trade
 from ssmd.frames import CONTROL, GAP, SESSION
 
@@ -45,6 +45,9 @@ class Grammar:
             raise Unparsable(f"{channel} is not as documented: {e}") from e
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise Unparsable(f"{channel} is not JSON: {e}") from e
+
+    def channels(self) -> Mapping[str, Sequence[type[Event]]]:
+        return {channel: kinds(parser) for channel, parser in self._parsers.items()}
 
     def bulk(self, channel: str) -> Bulk | None:
         return self._bulks.get(channel)
@@ -116,7 +119,7 @@ class TradeMessage(msgspec.Struct, gc=False):
 _trades_of = data_of(list[TradeMessage])
 
 
-def _trades(wire: bytes) -> Sequence[Event]:
+def _trades(wire: bytes) -> Sequence[Trade]:
     return [trade.event() for trade in _trades_of(wire)]
 
 
@@ -149,7 +152,7 @@ _book_of = data_of(_Book)
 _window_of = data_of(_Window)
 
 
-def _book(wire: bytes) -> Sequence[Event]:
+def _book(wire: bytes) -> Sequence[BookSnapshot | BookDelta]:
     m = _book_of(wire)
     ts = time_ns(m.timestamp)
     if m.type == "snapshot" or (m.type is None and m.prev_change_id is None):
@@ -163,7 +166,7 @@ def _book(wire: bytes) -> Sequence[Event]:
     ]
 
 
-def _grouped(wire: bytes) -> Sequence[Event]:
+def _grouped(wire: bytes) -> Sequence[BookSnapshot]:
     m = _window_of(wire)
     levels = [[(decimal(price), decimal(amount)) for price, amount in side] for side in (m.bids, m.asks)]
     return (_snapshot(m.instrument_name, time_ns(m.timestamp), *levels),)
@@ -208,14 +211,14 @@ _quote_of = data_of(_Quote)
 _ticker_of = data_of(_Ticker)
 
 
-def _quote(wire: bytes) -> Sequence[Event]:
+def _quote(wire: bytes) -> Sequence[Ticker]:
     m = _quote_of(wire)
     bid, bid_size = _best(m.best_bid_price, m.best_bid_amount)
     ask, ask_size = _best(m.best_ask_price, m.best_ask_amount)
     return (Ticker(m.instrument_name, time_ns(m.timestamp), bid=bid, bid_size=bid_size, ask=ask, ask_size=ask_size),)
 
 
-def _ticker(wire: bytes) -> Sequence[Event]:
+def _ticker(wire: bytes) -> Sequence[Ticker]:
     m = _ticker_of(wire)
     bid, bid_size = _best(m.best_bid_price, m.best_bid_amount)
     ask, ask_size = _best(m.best_ask_price, m.best_ask_amount)
@@ -267,19 +270,19 @@ _decode_platform = msgspec.json.Decoder(_Platform).decode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def _state(wire: bytes) -> Sequence[Event]:
+def _state(wire: bytes) -> Sequence[Status]:
     raw = bytes(_raw_of(wire))
     m = _decode_state(raw)
     return (Status(m.instrument_name, time_ns(m.timestamp), m.state, raw.decode()),)
 
 
-def _creation(wire: bytes) -> Sequence[Event]:
+def _creation(wire: bytes) -> Sequence[Status]:
     raw = bytes(_raw_of(wire))
     m = _decode_creation(raw)
     return (Status(m.instrument_name, time_ns(m.creation_timestamp), "creation", raw.decode()),)
 
 
-def _platform(wire: bytes) -> Sequence[Event]:
+def _platform(wire: bytes) -> Sequence[Status]:
     """What is said of an index, or of the whole platform: `locked=true`, `maintenance=true` in the venue's words."""
     raw = bytes(_raw_of(wire))
     symbol = _decode_platform(raw).price_index or "platform_state"
@@ -287,7 +290,7 @@ def _platform(wire: bytes) -> Sequence[Event]:
     return (Status(symbol, None, " ".join(flags), raw.decode()),)
 
 
-def _nothing(wire: bytes) -> Sequence[Event]:
+def _nothing(wire: bytes) -> Sequence[Never]:
     """Nothing that our tables have a place for: indices, marks, candles, announcements; and our own rows."""
     return ()
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Never, TypeVar
 
 import msgspec
 
-from exchanges.port import Alike, Bulk, Columns, Decimals, Unparsable
+from exchanges.port import Alike, Bulk, Columns, Decimals, Unparsable, kinds
 from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Level, Side, Status, Ticker, Trade
 from ssmd.frames import CONTROL, GAP, SESSION
 
@@ -42,6 +42,9 @@ class Grammar:
             raise Unparsable(f"{channel} is not as the {self.name} grammar has it: {e}") from e
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise Unparsable(f"{channel} is not JSON: {e}") from e
+
+    def channels(self) -> Mapping[str, Sequence[type[Event]]]:
+        return {channel: kinds(parser) for channel, parser in self._parsers.items()}
 
     def bulk(self, channel: str) -> Bulk | None:
         return self._bulks.get(channel)
@@ -189,7 +192,7 @@ def _traded(number: str | None) -> str | None:
     return None if number is None or _is_zero(number) else number
 
 
-def _nothing(wire: bytes) -> Sequence[Event]:
+def _nothing(wire: bytes) -> Sequence[Never]:
     return ()
 
 
@@ -211,7 +214,7 @@ _lifecycle_frame = msgspec.json.Decoder(_LifecycleFrame).decode
 _lifecycle_message = msgspec.json.Decoder(_LifecycleMessage).decode
 
 
-def _lifecycle(wire: bytes) -> Sequence[Event]:
+def _lifecycle(wire: bytes) -> Sequence[Status]:
     """Of a market (named by `event_type`) or of an event (named by the frame's type)."""
     frame = _lifecycle_frame(wire)
     message = _lifecycle_message(frame.msg)
@@ -276,13 +279,13 @@ _dollar_snapshot = _body("orderbook_snapshot", _DollarSnapshot)
 _dollar_delta = _body("orderbook_delta", _DollarDelta)
 
 
-def _trade_in_dollars(wire: bytes) -> Sequence[Event]:
+def _trade_in_dollars(wire: bytes) -> Sequence[Trade]:
     m = _dollar_trade(wire)
     side = _taker(m.taker_outcome_side or m.taker_side)
     return (Trade(m.market_ticker, _time_ns(m), _decimal(m.yes_price_dollars), _decimal(m.count_fp), side, m.trade_id),)
 
 
-def _ticker_in_dollars(wire: bytes) -> Sequence[Event]:
+def _ticker_in_dollars(wire: bytes) -> Sequence[Ticker]:
     m = _dollar_ticker(wire)
     last = _traded(m.price_dollars or None)
     bid, bid_size = _quote(m.yes_bid_dollars or None, m.yes_bid_size_fp or None, "0")
@@ -303,12 +306,12 @@ def _ticker_in_dollars(wire: bytes) -> Sequence[Event]:
     )
 
 
-def _snapshot_in_dollars(wire: bytes) -> Sequence[Event]:
+def _snapshot_in_dollars(wire: bytes) -> Sequence[BookSnapshot]:
     m = _dollar_snapshot(wire)
     return (_snapshot(m.market_ticker, _time_ns(m), _levels(m.yes_dollars_fp), _levels(m.no_dollars_fp)),)
 
 
-def _delta_in_dollars(wire: bytes) -> Sequence[Event]:
+def _delta_in_dollars(wire: bytes) -> Sequence[BookDelta]:
     m = _dollar_delta(wire)
     side, price = _book_side(m.side, m.price_dollars)
     return (BookDelta(m.market_ticker, _time_ns(m), side, price, None, _decimal(m.delta_fp)),)
@@ -491,14 +494,14 @@ _cent_snapshot = _body("orderbook_snapshot", _CentSnapshot)
 _cent_delta = _body("orderbook_delta", _CentDelta)
 
 
-def _trade_in_cents(wire: bytes) -> Sequence[Event]:
+def _trade_in_cents(wire: bytes) -> Sequence[Trade]:
     m = _cent_trade(wire)
     price = _either(m.yes_price_dollars, _from_cents(m.yes_price), "yes_price")
     size = _either(m.count_fp, _from_int(m.count), "count")
     return (Trade(m.market_ticker, _time_ns(m), price, size, _taker(m.taker_side), m.trade_id),)
 
 
-def _ticker_in_cents(wire: bytes) -> Sequence[Event]:
+def _ticker_in_cents(wire: bytes) -> Sequence[Ticker]:
     m = _cent_ticker(wire)
     bid, bid_size = _quote(_known(m.yes_bid_dollars) or _from_cents(m.yes_bid), _known(m.yes_bid_size_fp), "0")
     ask, ask_size = _quote(_known(m.yes_ask_dollars) or _from_cents(m.yes_ask), _known(m.yes_ask_size_fp), "1")
@@ -518,14 +521,14 @@ def _ticker_in_cents(wire: bytes) -> Sequence[Event]:
     )
 
 
-def _snapshot_in_cents(wire: bytes) -> Sequence[Event]:
+def _snapshot_in_cents(wire: bytes) -> Sequence[BookSnapshot]:
     m = _cent_snapshot(wire)
     yes = _mixed_levels(m.yes_dollars_fp, m.yes_dollars, m.yes)
     no = _mixed_levels(m.no_dollars_fp, m.no_dollars, m.no)
     return (_snapshot(m.market_ticker, _time_ns(m), yes, no),)
 
 
-def _delta_in_cents(wire: bytes) -> Sequence[Event]:
+def _delta_in_cents(wire: bytes) -> Sequence[BookDelta]:
     m = _cent_delta(wire)
     side, price = _book_side(m.side, _either(m.price_dollars, _from_cents(m.price), "price"))
     change = _either(m.delta_fp, _from_int(m.delta), "delta")

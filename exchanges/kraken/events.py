@@ -6,13 +6,13 @@ a book from these events must cut it to that depth after each frame (`book.1000`
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import msgspec
 
 from exchanges.at_once import digits, digits_if_any, utc
 from exchanges.kraken.digits import ABSENT, known, number, rfc3339_ns
-from exchanges.port import Bulk, Columns, Unparsable
+from exchanges.port import Bulk, Columns, Unparsable, kinds
 from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Level, Side, Status, Ticker, Trade
 from ssmd.frames import ALL, CONTROL, GAP, SESSION
 
@@ -38,6 +38,9 @@ class Grammar:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise Unparsable(f"{channel} is not JSON: {e}") from e
 
+    def channels(self) -> Mapping[str, Sequence[type[Event]]]:
+        return {channel: kinds(parser) for channel, parser in self._parsers.items()}
+
     def bulk(self, channel: str) -> Bulk | None:
         return self._bulks.get(channel)
 
@@ -45,7 +48,7 @@ class Grammar:
         return f"Grammar({self._venue!r})"
 
 
-def nothing(wire: bytes) -> Sequence[Event]:
+def nothing(wire: bytes) -> Sequence[Never]:
     return ()
 
 
@@ -143,7 +146,7 @@ def _time_ns(timestamp: str | None) -> int | None:
     return None if timestamp is None else rfc3339_ns(timestamp)
 
 
-def _trades(wire: bytes) -> Sequence[Event]:
+def _trades(wire: bytes) -> Sequence[Trade]:
     return [
         Trade(
             t.symbol,
@@ -157,7 +160,7 @@ def _trades(wire: bytes) -> Sequence[Event]:
     ]
 
 
-def _books(wire: bytes) -> Sequence[Event]:
+def _books(wire: bytes) -> Sequence[BookSnapshot | BookDelta]:
     """Several changes of one price in a frame stay in their order."""
     frame = _decode_books(wire)
     if frame.type == "snapshot":
@@ -165,7 +168,7 @@ def _books(wire: bytes) -> Sequence[Event]:
             BookSnapshot(b.symbol, _time_ns(b.timestamp), best_first(b.bids, highest=True), best_first(b.asks))
             for b in frame.data
         ]
-    found: list[Event] = []
+    found: list[BookDelta] = []
     for book in frame.data:
         symbol, ts_event = book.symbol, _time_ns(book.timestamp)
         sides: tuple[tuple[BookSide, list[BookLevel]], ...] = (("bid", book.bids), ("ask", book.asks))
@@ -187,7 +190,7 @@ def _price(level: Level) -> Decimal:
     return Decimal(level[0])
 
 
-def _tickers(wire: bytes) -> Sequence[Event]:
+def _tickers(wire: bytes) -> Sequence[Ticker]:
     return [
         Ticker(
             t.symbol,
@@ -203,7 +206,7 @@ def _tickers(wire: bytes) -> Sequence[Event]:
     ]
 
 
-def _instruments(wire: bytes) -> Sequence[Event]:
+def _instruments(wire: bytes) -> Sequence[Status]:
     """The state of each pair that the frame tells of. Assets are no instruments: they stay in the frame."""
     found = []
     for raw in _decode_instruments(wire).data.pairs:
@@ -212,7 +215,7 @@ def _instruments(wire: bytes) -> Sequence[Event]:
     return found
 
 
-def _systems(wire: bytes) -> Sequence[Event]:
+def _systems(wire: bytes) -> Sequence[Status]:
     """The state of the whole venue concerns every instrument."""
     return [Status(ALL, None, _decode_system(raw).system, bytes(raw).decode()) for raw in _decode_systems(wire).data]
 

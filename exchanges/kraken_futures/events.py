@@ -14,7 +14,7 @@ from exchanges.at_once import digits, digits_if_any, ns
 from exchanges.kraken.digits import ABSENT, known, number
 from exchanges.kraken.events import BookLevel, Grammar, best_first, nothing
 from exchanges.port import Bulk, Columns
-from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Side, Ticker, Trade
+from ssmd.events import BookDelta, BookSide, BookSnapshot, Side, Ticker, Trade
 from ssmd.frames import CONTROL, GAP, SESSION
 
 _BOOK_SIDES: dict[Side, BookSide] = {"buy": "bid", "sell": "ask"}
@@ -66,23 +66,23 @@ _decode_delta = msgspec.json.Decoder(_Delta).decode
 _decode_ticker = msgspec.json.Decoder(_Ticker).decode
 
 
-def _trade(wire: bytes) -> Sequence[Event]:
+def _trade(wire: bytes) -> Sequence[Trade]:
     """Fills, liquidations, blocks and all other types; `uid` tells them apart."""
     t = _decode_trade(wire)
     return (Trade(t.product_id, ms_ns(t.time), number(t.price), number(t.qty), t.side, t.uid),)
 
 
-def _snapshot(wire: bytes) -> Sequence[Event]:
+def _snapshot(wire: bytes) -> Sequence[BookSnapshot]:
     s = _decode_snapshot(wire)
     return (BookSnapshot(s.product_id, ms_ns(s.timestamp), best_first(s.bids, highest=True), best_first(s.asks)),)
 
 
-def _delta(wire: bytes) -> Sequence[Event]:
+def _delta(wire: bytes) -> Sequence[BookDelta]:
     d = _decode_delta(wire)
     return (BookDelta(d.product_id, ms_ns(d.timestamp), _BOOK_SIDES[d.side], number(d.price), number(d.qty)),)
 
 
-def _ticker(wire: bytes) -> Sequence[Event]:
+def _ticker(wire: bytes) -> Sequence[Ticker]:
     t = _decode_ticker(wire)
     return (
         Ticker(

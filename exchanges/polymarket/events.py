@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from exchanges.polymarket.messages import KINDS, Change, Item, OldChange, Price
-from exchanges.port import Bulk, Columns, Unparsable
+from exchanges.port import Bulk, Columns, Unparsable, kinds
 from ssmd.events import BookDelta, BookSide, BookSnapshot, Event, Level, Side, Status, Ticker, Trade
 from ssmd.frames import CONTROL, GAP, SESSION
 
@@ -41,6 +41,9 @@ class Grammar:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise Unparsable(f"{channel} is not JSON: {e}") from e
 
+    def channels(self) -> Mapping[str, Sequence[type[Event]]]:
+        return {**dict.fromkeys(_SILENT, ()), **{kind: kinds(parser) for kind, parser in _PARSERS.items()}}
+
     def bulk(self, channel: str) -> Bulk | None:
         return _BULKS.get(channel)
 
@@ -52,14 +55,14 @@ def _events(item: Item, raw: bytes | msgspec.Raw) -> Iterator[Event]:
     return parse(item, raw)
 
 
-def _book(item: Item, raw: bytes | msgspec.Raw) -> Iterator[Event]:
+def _book(item: Item, raw: bytes | msgspec.Raw) -> Iterator[BookSnapshot]:
     """The order of levels is not dependable: they are sorted."""
     bids = _levels(item.bids if item.bids is not None else item.buys)
     asks = _levels(item.asks if item.asks is not None else item.sells)
     yield BookSnapshot(_token(item), _time_ns(item), sorted(bids, key=_price, reverse=True), sorted(asks, key=_price))
 
 
-def _price_change(item: Item, raw: bytes | msgspec.Raw) -> Iterator[Event]:
+def _price_change(item: Item, raw: bytes | msgspec.Raw) -> Iterator[BookDelta]:
     ts_event = _time_ns(item)
     if item.price_changes is None and item.changes is None:
         raise Unparsable("a price_change names no changes")
@@ -81,19 +84,19 @@ def _delta(token: str, ts_event: int | None, side: str, price: str, size: str) -
     return BookDelta(token, ts_event, _BOOK_SIDES[side], _decimal(price), _decimal(size))
 
 
-def _trade(item: Item, raw: bytes | msgspec.Raw) -> Iterator[Event]:
+def _trade(item: Item, raw: bytes | msgspec.Raw) -> Iterator[Trade]:
     side = _SIDES.get(item.side)
     yield Trade(
         _token(item), _time_ns(item), _decimal(item.price), _decimal(item.size), side, item.transaction_hash or None
     )
 
 
-def _best_bid_ask(item: Item, raw: bytes | msgspec.Raw) -> Iterator[Event]:
+def _best_bid_ask(item: Item, raw: bytes | msgspec.Raw) -> Iterator[Ticker]:
     """A bid of 0 or an offer of 1 stands for an empty side."""
     yield Ticker(_token(item), _time_ns(item), bid=_quote(item.best_bid, "0"), ask=_quote(item.best_ask, "1"))
 
 
-def _status(item: Item, raw: bytes | msgspec.Raw) -> Iterator[Event]:
+def _status(item: Item, raw: bytes | msgspec.Raw) -> Iterator[Status]:
     """Of one token, or of each token of a market."""
     detail = bytes(raw).decode()
     for symbol in item.assets_ids or [item.symbol()]:

@@ -4,8 +4,6 @@ import asyncio
 import dataclasses
 import functools
 import inspect
-import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -15,13 +13,14 @@ import msgspec
 from temporalio.exceptions import CancelledError
 from temporalio.testing import ActivityEnvironment
 
-from ssmd.errors import Permanent, Transient
+from ssmd import progress
+from ssmd.errors import Interrupted, Permanent, Transient
 from ssmd.jobs import Progress
 from workflows import steps
 from workflows.runner import WORKFLOWS, input_of
 
 TRIES_MAX = 5  # for a step that found the world busy: 1 + 2 + 4 + 8 s, then whoever waits for it is told
-TELL_SECONDS = 1.0  # between two lines about the same
+LOOK_SECONDS = 0.5
 
 
 class Local:
@@ -31,7 +30,7 @@ class Local:
         self._activities = {a.__name__: a for a in activities}
         self._threads = ThreadPoolExecutor(32, "step")  # a day's 24 hours wait side by side
         self._running: set[ActivityEnvironment] = set()
-        self._told: dict[str, float] = {}
+        self._teller = progress.teller()
 
     async def run(self, job: str, given: str, stop: asyncio.Event) -> bytes:
         """Run the workflow type `job` on JSON; its result as JSON."""
@@ -42,28 +41,50 @@ class Local:
         argument = _argument(workflow, given)
         steps.here.set(self._do)
         steps.begun.set(datetime.now(UTC))
-        running = asyncio.ensure_future(_made(workflow, argument).run(argument))
+        made = _made(workflow, argument)
+        running = asyncio.ensure_future(made.run(argument))
         stopping = asyncio.ensure_future(stop.wait())
+        telling = asyncio.ensure_future(self._tell_all(made))
         try:
             await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
-                raise Transient(f"{job} was interrupted and has published nothing: run it again")
+                raise Interrupted(
+                    f"{job} was interrupted: what was finished is kept, nothing half-done is published; "
+                    "the same command again does the rest"
+                )
             return msgspec.json.encode(running.result())
         finally:
+            telling.cancel()
             stopping.cancel()
             running.cancel()
             for environment in self._running:
                 environment.cancel()
             await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+            self._teller.close()
+
+    async def _tell_all(self, made: Any) -> None:
+        """Say how far the whole is; its steps say so of themselves."""
+        doing = ""
+        while True:
+            now = made.progress()
+            if doing != now.doing:
+                self._teller.over(doing)
+                doing = now.doing
+            if now.total:  # what cannot be counted is told by its steps
+                self._teller.tell(now)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _do(self, step: str, arguments: tuple[Any, ...]) -> Any:
         """One step; one that found the world busy is tried again a few times."""
         told: tuple[Any, ...] = ()
 
-        def tell(progress: object, *more: object) -> None:
+        def tell(now: object, *more: object) -> None:
             nonlocal told
-            told = (progress, *more)
-            self._tell(progress)
+            assert isinstance(now, Progress), "every step tells its progress so"
+            if told and told[0].doing != now.doing:
+                self._teller.over(told[0].doing)
+            told = (now, *more)
+            self._teller.tell(now)
 
         for tries in range(1, TRIES_MAX + 1):
             environment = ActivityEnvironment()
@@ -76,26 +97,15 @@ class Local:
             except Transient as e:
                 if tries == TRIES_MAX:
                     raise
-                self._say(f"{e} (trying again in {2 ** (tries - 1)} s)")
+                self._teller.say(f"{e} (trying again in {2 ** (tries - 1)} s)")
                 await asyncio.sleep(2 ** (tries - 1))
             except CancelledError:
                 raise asyncio.CancelledError from None
             finally:
                 self._running.discard(environment)
+                if told:
+                    self._teller.over(told[0].doing)
         raise AssertionError("the last try returns or raises")
-
-    def _tell(self, progress: object) -> None:
-        assert isinstance(progress, Progress), "every step tells its progress so"
-        now = time.monotonic()
-        if now - self._told.get(progress.doing, -TELL_SECONDS) < TELL_SECONDS:
-            return
-        self._told[progress.doing] = now
-        share = f": {100 * progress.done // progress.total} %" if progress.total else ""
-        self._say(f"{progress.doing}{share}")
-
-    def _say(self, sentence: str) -> None:
-        sys.stderr.write(sentence + "\n")
-        sys.stderr.flush()
 
 
 def _made(workflow: type, argument: Any) -> Any:

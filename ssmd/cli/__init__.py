@@ -1,16 +1,19 @@
 """The command line: `ssmd --help` lists what can be done."""
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import typer
 
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import SsmdError
 from ssmd.leave import leave
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+_MEANT = re.compile(r"[. ]+\(?(?:Did you mean|Possible options:) (?:one of: )?([^?)]*)[?)]+$")
 
 
 def build() -> typer.Typer:
@@ -23,7 +26,7 @@ def build() -> typer.Typer:
         day,
         fees,
         gaps,
-        key,
+        layout,
         publish,
         quarantine,
         query,
@@ -33,6 +36,7 @@ def build() -> typer.Typer:
         rollup,
         schedule,
         secmaster,
+        shell,
         status,
         tail,
         up,
@@ -41,60 +45,68 @@ def build() -> typer.Typer:
 
     app = typer.Typer(
         name="ssmd",
-        help="Stupid Simple Market Data: capture, keep and query exchange data with no unknown gaps.",
+        cls=layout.Grouped,
+        help="Stupid Simple Market Data: capture, keep and query it; no unknown gaps.",
         no_args_is_help=True,
-        add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.command()(up.up)
-    app.command()(status.status)
-    app.command()(tail.tail)
-    app.command()(replay.replay)
-    app.command()(query.query)
-    app.add_typer(data.app, name="data")
-    app.command()(rollup.rollup)
-    app.command()(rollup.seal)
-    app.command()(gaps.gaps)
-    app.command()(coverage.coverage)
-    app.add_typer(quarantine.app, name="quarantine")
-    app.command()(verify.verify)
-    app.command()(backfill.backfill)
-    app.add_typer(key.app, name="key")
-    app.command()(publish.publish)
-    app.command()(publish.restore)
-    app.command()(retention.retention)
-    app.add_typer(schedule.app, name="schedule")
-    app.add_typer(day.app, name="day")
-    app.command()(report.report)
-    app.add_typer(secmaster.app, name="secmaster")
-    app.add_typer(fees.app, name="fees")
+    app.command(rich_help_panel=layout.RUN)(up.up)
+    app.command(rich_help_panel=layout.RUN)(status.status)
+    app.command(rich_help_panel=layout.RUN)(tail.tail)
+    app.command(rich_help_panel=layout.RUN)(replay.replay)
+    app.command(rich_help_panel=layout.RUN)(version)
+    app.command(rich_help_panel=layout.ASK)(query.query)
+    app.command(rich_help_panel=layout.ASK)(shell.shell)
+    app.add_typer(data.app, name="data", rich_help_panel=layout.ASK)
+    app.add_typer(secmaster.app, name="secmaster", rich_help_panel=layout.ASK)
+    app.add_typer(fees.app, name="fees", rich_help_panel=layout.ASK)
+    app.command(rich_help_panel=layout.PROVE)(gaps.gaps)
+    app.command(rich_help_panel=layout.PROVE)(coverage.coverage)
+    app.command(rich_help_panel=layout.PROVE)(verify.verify)
+    app.command(rich_help_panel=layout.PROVE)(backfill.backfill)
+    app.command(rich_help_panel=layout.PROVE)(report.report)
+    app.add_typer(quarantine.app, name="quarantine", rich_help_panel=layout.PROVE)
+    app.command(rich_help_panel=layout.JOBS)(rollup.seal)
+    app.command(rich_help_panel=layout.JOBS)(rollup.rollup)
+    app.command(rich_help_panel=layout.JOBS)(publish.publish)
+    app.command(rich_help_panel=layout.JOBS)(publish.restore)
+    app.command(rich_help_panel=layout.JOBS)(retention.retention)
+    app.add_typer(schedule.app, name="schedule", rich_help_panel=layout.JOBS)
+    app.add_typer(day.app, name="day", rich_help_panel=layout.JOBS)
     _add_configuration(app)
-    app.command()(version)
     return app
 
 
 def _add_configuration(app: typer.Typer) -> None:
     """The commands about configuration as files under git."""
-    from ssmd.cli import configuration, env, feed, folder, schema  # noqa: PLC0415
+    from ssmd.cli import configuration, env, feed, folder, key, layout, schema  # noqa: PLC0415
     from ssmd.cli import keys as _  # noqa: F401, PLC0415 - adds to the group `key`
 
     app.callback()(folder.everywhere)
-    app.command()(configuration.init)
-    app.add_typer(feed.app, name="feed")
-    app.add_typer(env.app, name="env")
-    app.add_typer(schema.app, name="schema")
-    app.command()(configuration.validate)
-    app.command()(configuration.diff)
-    app.command()(configuration.commit)
+    panel = layout.CONFIGURE
+    app.command(rich_help_panel=panel)(configuration.init)
+    app.add_typer(feed.app, name="feed", rich_help_panel=panel)
+    app.add_typer(env.app, name="env", rich_help_panel=panel)
+    app.add_typer(schema.app, name="schema", rich_help_panel=panel)
+    app.add_typer(key.app, name="key", rich_help_panel=panel)
+    app.command(rich_help_panel=panel)(configuration.validate)
+    app.command(rich_help_panel=panel)(configuration.diff)
+    app.command(rich_help_panel=panel)(configuration.commit)
 
 
-def version() -> None:
-    """Print the version."""
+def version(json: AsJson = False) -> None:
+    """Print the version.
+
+    Example: ssmd version
+    """
     from ssmd import __version__  # noqa: PLC0415
 
-    typer.echo(f"ssmd {__version__}")
+    if json:
+        print_json({"version": __version__})
+    else:
+        typer.echo(f"ssmd {__version__}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -127,7 +139,11 @@ def _misused(error: Any) -> int:
         typer.echo(context.get_help())
         return EXIT_ERROR
     told = " ".join(error.format_message().split()).rstrip(".")
-    return _say(f"{told[:1].lower()}{told[1:]}: see `{context.command_path if context else 'ssmd'} --help`", EXIT_ERROR)
+    told, near = _MEANT.split(told)[0], _MEANT.search(told)
+    meant = f", did you mean {near[1].replace(chr(39), '')}?" if near else ":"
+    return _say(
+        f"{told[:1].lower()}{told[1:]}{meant} see `{context.command_path if context else 'ssmd'} --help`", EXIT_ERROR
+    )
 
 
 def _say(sentence: str, code: int) -> int:

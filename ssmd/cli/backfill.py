@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli import completing
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -12,19 +14,26 @@ if TYPE_CHECKING:
 
 
 def backfill(
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    feed: Annotated[
+        str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+    ],
     gap: Annotated[str, typer.Option("--gap", help="Only this gap, by its name in `ssmd gaps --json`.")] = "",
     start: Annotated[str, typer.Option("--start", help="A time instead of gaps: from (2026-11-20T14:00:00Z).")] = "",
     end: Annotated[str, typer.Option("--end", help="… to, both included.")] = "",
     symbol: Annotated[list[str] | None, typer.Option("--symbol", help="Only this instrument; may be repeated.")] = None,
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+    json: AsJson = False,
     data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
 ) -> None:
-    """Fetch the trades that closed gaps swallowed, and roll their days up anew. Books cannot be fetched."""
-    import asyncio  # noqa: PLC0415
+    """Fetch the trades that closed gaps swallowed from the venue.
 
-    import msgspec  # noqa: PLC0415
+    Their days are rolled up anew. Books cannot be fetched.
+
+    \b
+    ssmd backfill kalshi
+    ssmd backfill kalshi --start 2026-11-20T14:00:00Z --end 2026-11-20T15:00:00Z --symbol KXBTCD-26NOV20-T98000
+    """
+    import asyncio  # noqa: PLC0415
 
     from ssmd import config, jobs, service  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
@@ -36,17 +45,14 @@ def backfill(
     missing = jobs.Missing(config.load_feed(feed).name, symbol or [], start, end, gap)
     addresses = service.addresses(data, None)  # the archiver takes what is fetched
     if local:
-        done = job.here("Backfill", missing, data, capture=True)
-        if done.returncode:
-            raise typer.Exit(done.returncode)  # it has said why
-        filled = msgspec.json.decode(done.stdout, type=jobs.Backfilled)
+        filled = job.here("Backfill", missing, jobs.Backfilled, data)
     else:
         again = f"ssmd backfill {feed}" + (f" --gap {gap}" if gap else f" --start {start} --end {end}" if start else "")
         filled = asyncio.run(
             job.by_temporal("Backfill", missing, missing.backfill_id, jobs.Backfilled, addresses, again)
         )
     if json:
-        typer.echo(msgspec.json.encode(filled))
+        print_json(filled)
     else:
         _tell(filled)
     if filled.failed:

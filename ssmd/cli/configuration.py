@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ssmd.cli import folder
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
 EXIT_FINDINGS = 1
@@ -17,8 +18,11 @@ def init(
     target: Annotated[Path, typer.Argument(metavar="DIR", help="An empty folder, or a new one.")] = Path(),
     feed: Annotated[list[str] | None, typer.Option(metavar="NAME", help="With this feed; repeatable.")] = None,
     git: Annotated[bool, typer.Option("--git/--no-git", help="Make it a git repository.")] = True,
+    json: AsJson = False,
 ) -> None:
-    """Begin a configuration of your own: feeds, an environment against simulated venues, schemas.
+    """Begin a configuration of your own.
+
+    It has feeds, an environment against simulated venues, and schemas.
 
     \b
     ssmd init market && cd market && ssmd up
@@ -27,10 +31,13 @@ def init(
     from ssmd.gitops import starting  # noqa: PLC0415
 
     made = starting.folder(target, list(dict.fromkeys(feed or ["kalshi"])))
-    for path in made:
-        typer.echo(path)
     if git and shutil.which("git") and not _in_git(target):
         subprocess.run(["git", "-C", str(target), "init", "--quiet"], check=False, timeout=60)
+    if json:
+        print_json({"files": [str(path) for path in made]})
+        return
+    for path in made:
+        typer.echo(path)
     go = "" if target.resolve() == Path.cwd() else f"cd {target} && "
     typer.echo(f'next: {go}ssmd validate && ssmd up   (`ssmd commit -m "first"` keeps it)')
 
@@ -43,11 +50,11 @@ def _in_git(target: Path) -> bool:
 def validate(
     paths: Annotated[list[Path] | None, typer.Argument(help="Only these files or folders.", show_default=False)] = None,
     check_keys: Annotated[bool, typer.Option("--check-keys", help="Also whether each key is there.")] = False,
-    json: folder.AsJson = False,
+    json: AsJson = False,
     data: folder.Data = Path("data"),
     config: folder.Config = None,
 ) -> None:
-    """Look at the configuration: every mistake with its file, line, field and remedy.
+    """Look for mistakes in the configuration, each with its remedy.
 
     Exit code 0: all is valid; 1: something is not; 2: it could not be looked at.
 
@@ -60,7 +67,7 @@ def validate(
 
     done = checks.check(config_folder(), paths or [], keys=check_keys, data=data)
     if json:
-        folder.print_json({"files": done.counts, "findings": [f.row for f in done.findings]})
+        print_json({"files": done.counts, "findings": [f.row for f in done.findings]})
     else:
         _show(done)
     if done.findings:
@@ -80,10 +87,10 @@ def _show(done: "checks.Checked") -> None:  # type: ignore[name-defined]  # noqa
 def diff(
     ref: Annotated[str, typer.Argument(metavar="COMMIT", help="Compared with this commit, branch or tag.")] = "HEAD",
     text: Annotated[bool, typer.Option("--text", help="Line by line, as git shows it.")] = False,
-    json: folder.AsJson = False,
+    json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
-    """Show what has changed in the configuration, field by field, and what that breaks.
+    """Show what has changed in the configuration, and what it breaks.
 
     \b
     ssmd diff
@@ -104,7 +111,7 @@ def diff(
     if json:
         from dataclasses import asdict  # noqa: PLC0415
 
-        folder.print_json([asdict(change) for change in found])
+        print_json([asdict(change) for change in found])
         return
     before = None
     for change in found:
@@ -118,9 +125,12 @@ def diff(
 
 def commit(
     message: Annotated[str, typer.Option("-m", "--message", metavar="TEXT", help="Why.", show_default=False)],
+    json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
-    """Commit the configuration, and nothing else, to git: refused if it is not valid or holds a secret.
+    """Commit the configuration, and nothing else, to git.
+
+    Refused if it is not valid or holds a secret.
 
     \b
     ssmd commit -m "Deribit options as well"
@@ -135,6 +145,9 @@ def commit(
             typer.echo(finding, err=True)
         raise Permanent(f"nothing was committed: {len(findings)} to mend, as told above")
     name, files = repo.commit(message)
+    if json:
+        print_json({"commit": name if files else None, "files": [str(file) for file in files]})
+        return
     if not files:
         typer.echo("nothing has changed since the last commit", err=True)
         return

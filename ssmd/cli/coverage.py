@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmd import written
+from ssmd.cli import completing
+from ssmd.cli.as_json import print_json
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
@@ -19,9 +21,17 @@ SHOWN = 20
 
 
 def coverage(
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    feed: Annotated[
+        str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+    ],
     date: Annotated[
-        str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DATE",
+            autocompletion=completing.dates,
+            help="The UTC day: YYYY-MM-DD, today or yesterday.",
+            show_default=False,
+        ),
     ],
     every: Annotated[bool, typer.Option("--all", help=f"Every instrument (else: the worst {SHOWN}).")] = False,
     picture: Annotated[
@@ -33,7 +43,12 @@ def coverage(
     json: Annotated[bool, typer.Option("--json", help="One JSON array, times in ns.")] = False,
     data: DataPlace = "data",
 ) -> None:
-    """Say what of a day is covered, for each instrument, worst first."""
+    """Say what of a day is covered, for each instrument, worst first.
+
+    \b
+    ssmd coverage kalshi today
+    ssmd coverage kalshi yesterday --picture day.svg --between 14:00-16:00
+    """
     import time  # noqa: PLC0415
 
     from ssmd import ledger  # noqa: PLC0415
@@ -50,9 +65,7 @@ def coverage(
     if picture is not None:
         _draw(picture, day, found, _window(between, day))
     if json:
-        import msgspec  # noqa: PLC0415
-
-        typer.echo(msgspec.json.encode([_record(symbol, c) for c in found for symbol in c.symbols]))
+        print_json([_record(symbol, c) for c in found for symbol in c.symbols])
     else:
         _show(day, found, every)
     if picture is not None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from ssmd.cli import completing
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent, Transient
 
 if TYPE_CHECKING:
@@ -19,27 +21,37 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0  # a worker's
 LISTED_MAX = 30
 
-app = typer.Typer(
-    help="The life of an environment's UTC day: pending, starting, active, ending, complete.", no_args_is_help=True
-)
+app = typer.Typer(help="A UTC day's life: pending, starting, active, ending, complete.", no_args_is_help=True)
 
-DayName = Annotated[str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.")]
+DayName = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATE", autocompletion=completing.dates, help="The UTC day: YYYY-MM-DD, today or yesterday."
+    ),
+]
 DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
-EnvironmentName = Annotated[str | None, typer.Option("--env", help="The environment (else: that of `ssmd up`).")]
+EnvironmentName = Annotated[
+    str | None,
+    typer.Option("--env", autocompletion=completing.environments, help="The environment (else: that of `ssmd up`)."),
+]
 Reason = Annotated[str, typer.Option(help="Why, for the day's history.")]
 Seal = Annotated[bool, typer.Option("--seal", help="Seal and roll up now what has come so far.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
 def status(
     date: DayName = "today",
     local: Annotated[bool, typer.Option("--local", help="Look at what is on disk, without a Temporal server.")] = False,
-    json: Json = False,
+    json: AsJson = False,
     data: DataFolder = Path("data"),
     env: EnvironmentName = None,
 ) -> None:
-    """Say which state a day is in, and what it waits for."""
+    """Say which state a day is in, and what it waits for.
+
+    \b
+    ssmd day status
+    ssmd day status yesterday --local --json
+    """
     _say(_looked_at(date, data, env, local), json)
 
 
@@ -47,13 +59,20 @@ def status(
 def show(
     date: DayName = "today",
     local: Annotated[bool, typer.Option("--local", help="Look at what is on disk, without a Temporal server.")] = False,
+    json: AsJson = False,
     data: DataFolder = Path("data"),
     env: EnvironmentName = None,
 ) -> None:
-    """Say of each feed of a day how it was last seen."""
+    """Say of each feed of a day how it was last seen.
+
+    Example: ssmd day show today
+    """
     from ssmd.cli.data import print_table  # noqa: PLC0415
 
     found = _looked_at(date, data, env, local)
+    if json:
+        print_json(found)
+        return
     rows = [("feed", "connected", "archiving", "frames", "open gaps", "sealed", "revision", "rolled up", "waits for")]
     for feed in found.feeds:
         waits = feed.lacks if found.state == "ending" or feed.trouble else feed.waits_for
@@ -69,8 +88,13 @@ def show(
 
 
 @app.command()
-def start(date: DayName = "today", data: DataFolder = Path("data"), env: EnvironmentName = None) -> None:
-    """Open a day, if it is not open (its schedule does so at midnight)."""
+def start(
+    date: DayName = "today", json: AsJson = False, data: DataFolder = Path("data"), env: EnvironmentName = None
+) -> None:
+    """Open a day, if it is not open (its schedule does so at midnight).
+
+    Example: ssmd day start
+    """
 
     async def work(client: "Client", day: "jobs.TradingDay", task_queue: str) -> "jobs.DayStatus":
         from temporalio.common import WorkflowIDConflictPolicy  # noqa: PLC0415
@@ -89,7 +113,7 @@ def start(date: DayName = "today", data: DataFolder = Path("data"), env: Environ
         )
         return await _status(handle)
 
-    _say(_at_temporal(date, data, env, work), json=False)
+    _say(_at_temporal(date, data, env, work), json)
 
 
 @app.command()
@@ -97,13 +121,17 @@ def end(
     date: DayName = "today",
     reason: Reason = "",
     seal: Seal = False,
+    json: AsJson = False,
     data: DataFolder = Path("data"),
     env: EnvironmentName = None,
 ) -> None:
-    """End a day before midnight."""
+    """End a day before midnight.
+
+    Example: ssmd day end today --reason "the venue is closed" --seal
+    """
     from ssmd import jobs  # noqa: PLC0415
 
-    _say(_update(date, data, env, "end", jobs.EndDay(reason, seal)), json=False)
+    _say(_update(date, data, env, "end", jobs.EndDay(reason, seal)), json)
 
 
 @app.command()
@@ -111,14 +139,21 @@ def roll(
     date: DayName = "today",
     reason: Reason = "",
     seal: Seal = False,
+    json: AsJson = False,
     data: DataFolder = Path("data"),
     env: EnvironmentName = None,
 ) -> None:
-    """End a day now and open the next."""
+    """End a day now and open the next.
+
+    Example: ssmd day roll --reason "it is late"
+    """
     from ssmd import jobs  # noqa: PLC0415
 
     opened = _update(date, data, env, "roll", jobs.RollDay(reason, seal))
-    typer.echo(f"{opened.opened} is open")
+    if json:
+        print_json(opened)
+    else:
+        typer.echo(f"{opened.opened} is open")
 
 
 @app.command()
@@ -126,23 +161,34 @@ def force(
     state: Annotated[str, typer.Argument(metavar="STATE", help="starting, active, ending or complete.")],
     date: DayName = "today",
     reason: Annotated[str, typer.Option(help="Why, for the day's history.", show_default=False)] = "",
+    json: AsJson = False,
     data: DataFolder = Path("data"),
     env: EnvironmentName = None,
 ) -> None:
-    """Put a day into a later state, whatever it waits for."""
+    """Put a day into a later state, whatever it waits for.
+
+    Example: ssmd day force complete yesterday --reason "one feed was never on"
+    """
     from ssmd import jobs  # noqa: PLC0415
 
-    _say(_update(date, data, env, "force", jobs.ForceDay(state, reason)), json=False)
+    _say(_update(date, data, env, "force", jobs.ForceDay(state, reason)), json)
 
 
 @app.command()
 def history(
-    date: Annotated[str, typer.Argument(metavar="DATE|all", help="A UTC day, or all.")] = "all",
-    json: Json = False,
+    date: Annotated[
+        str, typer.Argument(metavar="DATE|all", autocompletion=completing.dates, help="A UTC day, or all.")
+    ] = "all",
+    json: AsJson = False,
     data: DataFolder = Path("data"),
     env: EnvironmentName = None,
 ) -> None:
-    """List the days that Temporal knows, or one day's turns from state to state."""
+    """List the days that Temporal knows, or one day's turns from state to state.
+
+    \b
+    ssmd day history
+    ssmd day history yesterday --json
+    """
     from ssmd.cli.data import print_table  # noqa: PLC0415
 
     async def work(client: "Client", day: "jobs.TradingDay", task_queue: str) -> "list[jobs.DayStatus]":
@@ -155,7 +201,7 @@ def history(
 
     found = _at_temporal("today" if date == "all" else date, data, env, work)
     if json:
-        _echo_json(found)
+        print_json(found)
     elif date != "all":
         print_table([("at (UTC)", "state", "why"), *((t.at[:19], t.state, t.why) for t in found[0].turns)], right=set())
     else:
@@ -174,8 +220,6 @@ def _looked_at(date: str, data: Path, env: str | None, local: bool) -> "jobs.Day
 
     if not local:
         return _at_temporal(date, data, env, work)
-    import msgspec  # noqa: PLC0415
-
     from ssmd import config, jobs  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
@@ -183,10 +227,7 @@ def _looked_at(date: str, data: Path, env: str | None, local: bool) -> "jobs.Day
     running = config.load_addresses(data)
     environment = env or (running.environment if running is not None else "local")
     day = jobs.TradingDay(environment, utc_date(date))
-    done = job.here("TradingDay", day, data, capture=True, env=environment)
-    if done.returncode:
-        raise typer.Exit(done.returncode)  # it has said why
-    return msgspec.json.decode(done.stdout, type=jobs.DayStatus)
+    return job.here("TradingDay", day, jobs.DayStatus, data, env=environment)
 
 
 def _update(date: str, data: Path, env: str | None, name: str, asked: object) -> "jobs.DayStatus":
@@ -250,17 +291,11 @@ def _at_temporal(
 
 def _say(found: "jobs.DayStatus", json: bool) -> None:
     if json:
-        _echo_json(found)
+        print_json(found)
         return
     since = f" since {found.turns[-1].at[:19].replace('T', ' ')} ({found.turns[-1].why})" if found.turns else ""
     waits = f", waits for {', '.join(found.waits_for)}" if found.waits_for else ""
     typer.echo(f"{found.environment} {found.date} is {found.state}{since}{waits}")
-
-
-def _echo_json(found: object) -> None:
-    import msgspec  # noqa: PLC0415
-
-    typer.echo(msgspec.json.encode(found).decode())
 
 
 def _yes(said: bool | None) -> str:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmd.cli import folder
+from ssmd.cli import completing, folder
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -13,11 +14,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="What is run, and where.", rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(metavar="ENV", help="The environment.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="ENV", autocompletion=completing.environments, help="The environment.", show_default=False),
+]
 
 
 @app.command("list")
-def list_(json: folder.AsJson = False, config: folder.Config = None) -> None:
+def list_(json: AsJson = False, config: folder.Config = None) -> None:
     """List all environments.
 
     \b
@@ -28,7 +32,7 @@ def list_(json: folder.AsJson = False, config: folder.Config = None) -> None:
 
     environments = [load_environment(name) for name in folder.names("environments")]
     if json:
-        folder.print_json([e.model_dump(mode="json", by_alias=True) for e in environments])
+        print_json([e.model_dump(mode="json", by_alias=True) for e in environments])
         return
     lines = [("environment", "servers", "feeds")]
     for e in environments:
@@ -37,9 +41,7 @@ def list_(json: folder.AsJson = False, config: folder.Config = None) -> None:
 
 
 @app.command()
-def show(
-    name: Name, json: folder.AsJson = False, data: folder.Data = Path("data"), config: folder.Config = None
-) -> None:
+def show(name: Name, json: AsJson = False, data: folder.Data = Path("data"), config: folder.Config = None) -> None:
     """Show an environment with everything that it leaves to the defaults.
 
     \b
@@ -51,7 +53,7 @@ def show(
 
     told = load_environment(name).model_dump(mode="json", by_alias=True)
     if json:
-        folder.print_json(told)
+        print_json(told)
         return
     typer.echo(yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=110), nl=False)
 
@@ -66,6 +68,7 @@ def create(
     title: Annotated[str, typer.Option(metavar="TEXT", help="For readers.")] = "",
     remote: Annotated[bool, typer.Option("--remote", help="NATS and Temporal run elsewhere.")] = False,
     nats: Annotated[str, typer.Option(metavar="URL", help="That NATS.")] = "",
+    json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
     """Make an environment.
@@ -79,8 +82,8 @@ def create(
     plans = [_plan(one) for one in feed]
     text = starting.environment(name, plans, title or f"What {name} runs.", remote=remote, nats=nats)
     starting.create(path, text)
-    typer.echo(f"{path}: made; `ssmd up --env {name} --data {name}` runs it")
-    if any(p.signed and p.endpoint != "simulator" for p in plans):
+    folder.told(path, "made", f"`ssmd up --env {name} --data {name}` runs it", json)
+    if not json and any(p.signed and p.endpoint != "simulator" for p in plans):
         typer.echo(f"it needs keys: `ssmd key init {name}` says which")
 
 
@@ -96,7 +99,11 @@ def _plan(said: str) -> "Plan":
 
 @app.command()
 def update(
-    name: Name, settings: folder.Settings = None, unset: folder.Unset = None, config: folder.Config = None
+    name: Name,
+    settings: folder.Settings = None,
+    unset: folder.Unset = None,
+    json: AsJson = False,
+    config: folder.Config = None,
 ) -> None:
     """Change an environment; comments stay. A feed is named in a path as in `feeds.kalshi.endpoint`.
 
@@ -113,15 +120,21 @@ def update(
         editor.assign(setting)
     for one in unset or []:
         editor.unset(one)
-    folder.changed(editor.path, editor.text)
+    folder.changed(editor.path, editor.text, json)
 
 
 @app.command("add-key")
 def add_key(
     name: Name,
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed that it signs in to.", show_default=False)],
+    feed: Annotated[
+        str,
+        typer.Argument(
+            metavar="FEED", autocompletion=completing.feeds, help="The feed that it signs in to.", show_default=False
+        ),
+    ],
     id_: Annotated[str, typer.Option("--id", metavar="REFERENCE", help="Where the id is: env:NAME or file:PATH.")],
     secret: Annotated[str, typer.Option(metavar="REFERENCE", help="Where the secret is: env:NAME or file:PATH.")],
+    json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
     """Say where a feed's key is: references only, `ssmd key set` puts the secret there.
@@ -137,15 +150,18 @@ def add_key(
             raise Permanent(f"{option}: is no reference: write env:NAME or file:PATH, never the secret itself")
     editor = Editor(folder.path_of("environments", name))
     editor.set(f"feeds.{feed}.key", {"id": id_, "secret": secret})
-    folder.changed(editor.path, editor.text)
+    folder.changed(editor.path, editor.text, json)
 
 
 @app.command()
 def teardown(
     name: Name,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
-    confirm: Annotated[str, typer.Option(metavar="ENV", help="Its name again: all of it goes, for ever.")] = "",
-    json: folder.AsJson = False,
+    confirm: Annotated[
+        str,
+        typer.Option(metavar="ENV", help="Its name again: all of it goes, for ever."),
+    ] = "",
+    json: AsJson = False,
     data: folder.Data = Path("data"),
     config: folder.Config = None,
 ) -> None:
@@ -168,7 +184,7 @@ def teardown(
         )
     items = work.planned(environment, data) if dry_run else work.remove(environment, data)
     if json:
-        folder.print_json([asdict(item) for item in items])
+        print_json([asdict(item) for item in items])
         return
     if not items:
         typer.echo(f"{data} holds nothing of {name}: there is nothing to remove", err=True)

@@ -5,16 +5,19 @@ from typing import Annotated
 
 import typer
 
-from ssmd.cli import folder
+from ssmd.cli import completing, folder
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
 app = typer.Typer(no_args_is_help=True, help="What venues offer, as we subscribe to it.", rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)]
+Name = Annotated[
+    str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+]
 
 
 @app.command("list")
-def list_(json: folder.AsJson = False, config: folder.Config = None) -> None:
+def list_(json: AsJson = False, config: folder.Config = None) -> None:
     """List all feeds.
 
     \b
@@ -25,7 +28,7 @@ def list_(json: folder.AsJson = False, config: folder.Config = None) -> None:
 
     feeds = [load_feed(name) for name in folder.names("feeds")]
     if json:
-        folder.print_json([feed.model_dump(mode="json") for feed in feeds])
+        print_json([feed.model_dump(mode="json") for feed in feeds])
         return
     lines = [("feed", "venue", "versions", "in force since", "endpoints", "key", "title")]
     for feed in feeds:
@@ -40,7 +43,7 @@ def list_(json: folder.AsJson = False, config: folder.Config = None) -> None:
 def show(
     name: Name,
     at: Annotated[str | None, typer.Option(metavar="DATE", help="As it is on this day (else: today).")] = None,
-    json: folder.AsJson = False,
+    json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
     """Show a feed as it is on a day.
@@ -55,9 +58,7 @@ def show(
     feed = load_feed(name)
     version = feed.at(date.today() if at is None else editing.day(at))
     if json:
-        folder.print_json(
-            feed.model_dump(mode="json", exclude={"versions"}) | {"version": version.model_dump(mode="json")}
-        )
+        print_json(feed.model_dump(mode="json", exclude={"versions"}) | {"version": version.model_dump(mode="json")})
         return
     others = [str(v.effective_from) for v in feed.versions if v is not version]
     calendar = "the venue's own, if it has one"
@@ -92,6 +93,7 @@ def create(
     price_digits: Annotated[int, typer.Option(metavar="N", help="Digits after the point of prices.")] = 8,
     size_digits: Annotated[int, typer.Option(metavar="N", help="Digits after the point of sizes.")] = 8,
     signed: Annotated[bool, typer.Option("--signed", help="The handshake needs a key.")] = False,
+    json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
     """Make a feed: one that comes with ssmd by its name alone, or a new one of a venue that ssmd speaks with.
@@ -129,7 +131,7 @@ def create(
             signed=signed,
         )
         starting.create(path, text)
-    typer.echo(f"{path}: made; `ssmd env create` or `ssmd env update` runs it")
+    folder.told(path, "made", "`ssmd env create` or `ssmd env update` runs it", json)
 
 
 @app.command()
@@ -140,6 +142,7 @@ def update(
     version: Annotated[
         str | None, typer.Option(metavar="DATE", help="The version to change (else: that in force).")
     ] = None,
+    json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
     """Change a feed; comments stay. Fields of a version are named as in it, others by their full path.
@@ -158,7 +161,7 @@ def update(
         editor.assign(_placed(setting, which))
     for one in unset or []:
         editor.unset(_placed(one, which))
-    folder.changed(editor.path, editor.text)
+    folder.changed(editor.path, editor.text, json)
 
 
 @app.command("add-version")
@@ -167,6 +170,7 @@ def add_version(
     effective_from: Annotated[str, typer.Option(metavar="DATE", help="From this day on.", show_default=False)],
     settings: folder.Settings = None,
     unset: folder.Unset = None,
+    json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
     """Add a version with a date: as the one before it, but for what is set. The past stays as it was.
@@ -191,7 +195,7 @@ def add_version(
         editor.assign(_placed(setting, str(since)))
     for one in unset or []:
         editor.unset(_placed(one, str(since)))
-    folder.changed(editor.path, editor.text)
+    folder.changed(editor.path, editor.text, json)
 
 
 def _placed(path: str, version: str) -> str:

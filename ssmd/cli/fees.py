@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ssmd import written
+from ssmd.cli.as_json import AsJson
 from ssmd.cli.secmaster import (
     SHOWN,
     AnyFeed,
@@ -33,12 +34,14 @@ _COLUMNS = 'feed, symbol, "of", volume, maker, taker, basis, since, valid_from, 
 def sync(
     feed: FeedName,
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: AsJson = False,
     data: DataFolder = Path("data"),
 ) -> None:
     """Read the venue's fees and write down what is new, changed or gone.
 
     Exit code 0: all was read; 1: some pages could not be, what was read is kept; 2: nothing was read.
+
+    Example: ssmd fees sync kalshi
     """
     from ssmd import config, jobs  # noqa: PLC0415
 
@@ -56,7 +59,10 @@ def list_(
     json: Json = False,
     data: DataFolder = Path("data"),
 ) -> None:
-    """List fees: fractions of price x size, of the size, or of size x p (1 - p)."""
+    """List fees: fractions of price x size, of the size, or of size x p (1 - p).
+
+    Example: ssmd fees list kraken --all
+    """
     conditions, values = ["change <> 'delisted'"], []
     if feed is not None:
         conditions.append("feed = ?")
@@ -80,7 +86,10 @@ def show(
     json: Json = False,
     data: DataFolder = Path("data"),
 ) -> None:
-    """Show the fees of an instrument (or of a series), all versions; with --as-of those that were known then."""
+    """Show the fees of an instrument (or of a series), all versions; with --as-of those that were known then.
+
+    Example: ssmd fees show kraken BTC/USD
+    """
     view = "fee_versions" if as_of is None else None
     found = _rows(
         data,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ssmd.cli.as_json import print_json
 from ssmd.errors import Permanent
 
 
@@ -22,7 +23,6 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="DIR", callback=_use, help="The configuration folder (else: $SSMD_CONFIG)."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The data folder, for {data} in references.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set a field; repeatable. VALUE is YAML.")
@@ -49,15 +49,17 @@ def names(kind: str) -> list[str]:
     return sorted(p.stem for p in (config.config_folder() / kind).glob("*.yaml"))
 
 
-def print_json(value: object) -> None:
-    import msgspec  # noqa: PLC0415
-
-    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def changed(path: Path, text: str) -> None:
+def changed(path: Path, text: str, json: bool) -> None:
     """Save a changed file, and say what to do with it."""
     from ssmd.gitops import editing  # noqa: PLC0415
 
     editing.save(path, text)
-    typer.echo(f"{path}: changed; `ssmd diff` shows it, `ssmd commit -m …` keeps it")
+    told(path, "changed", "`ssmd diff` shows it, `ssmd commit -m …` keeps it", json)
+
+
+def told(path: Path, done: str, hint: str, json: bool) -> None:
+    """What was done to a file."""
+    if json:
+        print_json({"file": str(path), "done": done})
+    else:
+        typer.echo(f"{path}: {done}; {hint}")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmd import written
+from ssmd.cli import completing
+from ssmd.cli.as_json import print_json
 from ssmd.cli.where import DataPlace, where
 
 if TYPE_CHECKING:
@@ -15,7 +17,9 @@ SYMBOLS_SHOWN_MAX = 2
 
 
 def gaps(
-    feed: Annotated[str | None, typer.Argument(metavar="FEED", help="The feed (else: all).")] = None,
+    feed: Annotated[
+        str | None, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed (else: all).")
+    ] = None,
     date: Annotated[
         str | None, typer.Option(help="Only gaps that touch this UTC day: YYYY-MM-DD, today or yesterday.")
     ] = None,
@@ -23,7 +27,12 @@ def gaps(
     data: DataPlace = "data",
     json: Annotated[bool, typer.Option("--json", help="One JSON array, times in ns.")] = False,
 ) -> None:
-    """List what is missing: when, which instruments, why, and whether it is over or repaired."""
+    """List what is missing: when, which instruments, why, is it over.
+
+    \b
+    ssmd gaps kalshi --date yesterday
+    ssmd gaps --open --json
+    """
     import time  # noqa: PLC0415
 
     from ssmd import ledger  # noqa: PLC0415
@@ -35,9 +44,7 @@ def gaps(
     rows = [gap for gap in rows if not only_open or gap.end is None]
     rows = sorted((gap for gap in rows if day is None or _touches(gap, day)), key=lambda gap: (gap.start, gap.gap))
     if json:
-        import msgspec  # noqa: PLC0415
-
-        typer.echo(msgspec.json.encode([_record(gap) for gap in rows]))
+        print_json([_record(gap) for gap in rows])
         return
     _show(rows, time.time_ns())
     if not rows:

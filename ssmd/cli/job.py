@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import msgspec
 import typer
-from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
-from ssmd import config, jobs, temporal
+from ssmd import config, jobs, progress, temporal
 from ssmd.config import Addresses
 from ssmd.errors import Permanent, Transient
 
@@ -24,20 +24,23 @@ LOOK_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
 
 
-def here(
-    workflow: str, given: object, data: Path, *, env: str | None = None, capture: bool = False
-) -> "subprocess.CompletedProcess[bytes]":
-    """Run the job in a process of the application tree, which prints (or `capture`s) its result. Ctrl-C reaches it."""
+def here(workflow: str, given: object, answer: type[R], data: Path, *, env: str | None = None) -> R:
+    """Run the job in a process of the application tree, which tells its progress and what went wrong itself.
+
+    Raises typer.Exit with its code if it did. Ctrl-C reaches it, and it says what becomes of the work.
+    """
     command = [sys.executable, "-m", "services.worker", "--data", str(data.absolute())]
     command += ["--env", env] if env is not None else []
     command += ["--local", workflow, msgspec.json.encode(given).decode()]
     ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        worker = subprocess.Popen(command, cwd=config.application_folder(), stdout=subprocess.PIPE if capture else None)
+        worker = subprocess.Popen(command, cwd=config.application_folder(), stdout=subprocess.PIPE)
         printed, _ = worker.communicate()
-        return subprocess.CompletedProcess(command, worker.returncode, printed)
     finally:
         signal.signal(signal.SIGINT, ours)
+    if worker.returncode:
+        raise typer.Exit(worker.returncode)
+    return msgspec.json.decode(printed, type=answer)
 
 
 async def by_temporal(workflow: str, given: object, id_: str, answer: type[R], addresses: Addresses, command: str) -> R:
@@ -64,7 +67,7 @@ async def by_temporal(workflow: str, given: object, id_: str, answer: type[R], a
         raise Transient(
             f"no Temporal answers at {addresses.temporal}: start it with `ssmd up`, or do it here with --local"
         ) from e
-    telling = asyncio.create_task(_tell_progress(handle))
+    telling = asyncio.create_task(_tell_progress(client, handle))
     try:
         result: R = await handle.result()
         return result
@@ -78,22 +81,45 @@ async def by_temporal(workflow: str, given: object, id_: str, answer: type[R], a
             f"Temporal at {addresses.temporal} went away ({e.message}); {id_} goes on when it is back"
         ) from e
     except asyncio.CancelledError:
-        typer.echo(f"{id_} goes on without you; `{command}` waits for it again", err=True)
+        telling.cancel()
+        await asyncio.wait([telling])  # it leaves the terminal as it was
+        typer.echo(
+            f"{id_} goes on at Temporal: `{command}` waits for it again, "
+            f"`temporal workflow cancel --workflow-id {id_} --address {addresses.temporal}` ends it",
+            err=True,
+        )
         raise
     finally:
         telling.cancel()
+        await asyncio.wait([telling])
 
 
-async def _tell_progress(handle: WorkflowHandle[Any, Any]) -> None:
+async def _tell_progress(client: Client, handle: WorkflowHandle[Any, Any]) -> None:
     """Say what the workflow does, and what its steps say of themselves, whenever that changes."""
-    said = ""
-    while True:
-        try:
-            now = await handle.query("progress", result_type=jobs.Progress)
-            sentence = f"{now.doing}: {now.done} of {now.total}" if now.total else now.doing
-            if sentence != said:
-                typer.echo(sentence, err=True)
-                said = sentence
-        except RPCError:
-            pass  # no worker yet, or Temporal is away: what waits for the result will say so
-        await asyncio.sleep(LOOK_SECONDS)
+    teller = progress.teller()
+    told: set[str] = set()
+    try:
+        while True:
+            try:
+                now = [await handle.query("progress", result_type=jobs.Progress)]
+                now += await _heartbeats(client, handle) if isinstance(teller, progress.Bars) else []
+            except RPCError:
+                now = []  # no worker yet, or Temporal is away: what waits for the result will say so
+            for one in now:
+                teller.tell(one)
+            for doing in told - {one.doing for one in now}:
+                teller.over(doing)
+            told = {one.doing for one in now}
+            await asyncio.sleep(LOOK_SECONDS)
+    finally:
+        teller.close()
+
+
+async def _heartbeats(client: Client, handle: WorkflowHandle[Any, Any]) -> list[jobs.Progress]:
+    """What the steps that run now said last."""
+    description = await handle.describe()
+    found: list[jobs.Progress] = []
+    for step in description.raw_description.pending_activities:
+        said = step.heartbeat_details.payloads[:1]  # others are for whoever does the step again
+        found += await client.data_converter.decode(said, [jobs.Progress] * len(said))
+    return found

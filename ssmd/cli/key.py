@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli import completing
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -23,16 +25,24 @@ def key() -> None:
 @app.command()
 def verify(
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJson = False,
     data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
-    env: Annotated[str | None, typer.Option("--env", help="The environment (else: that of `ssmd up`).")] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(
+            "--env", autocompletion=completing.environments, help="The environment (else: that of `ssmd up`)."
+        ),
+    ] = None,
 ) -> None:
-    """Ask every venue whether it accepts our key; exit code 1 if one is not accepted."""
-    import msgspec  # noqa: PLC0415
+    """Ask every venue whether it accepts our key; exit code 1 if one is not accepted.
 
+    \b
+    ssmd key verify
+    ssmd key verify --local --env kalshi-live
+    """
     verified = _verified(data, local, env)
     if json:
-        typer.echo(msgspec.json.encode(verified).decode())
+        print_json(verified)
     else:
         _show(verified)
     if not verified.good:
@@ -42,8 +52,6 @@ def verify(
 def _verified(data: Path, local: bool, env: str | None) -> "jobs.VerifiedKeys":
     """By this folder's own platform, or here if there is none."""
     import asyncio  # noqa: PLC0415
-
-    import msgspec  # noqa: PLC0415
 
     from ssmd import jobs, service  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
@@ -59,10 +67,7 @@ def _verified(data: Path, local: bool, env: str | None) -> "jobs.VerifiedKeys":
         return asyncio.run(
             job.by_temporal("VerifyKeys", keys, keys.verify_keys_id, jobs.VerifiedKeys, addresses, "ssmd key verify")
         )
-    done = job.here("VerifyKeys", jobs.Keys(env or ""), data, capture=True, env=env)
-    if done.returncode:
-        raise typer.Exit(done.returncode)  # it has said why
-    return msgspec.json.decode(done.stdout, type=jobs.VerifiedKeys)
+    return job.here("VerifyKeys", jobs.Keys(env or ""), jobs.VerifiedKeys, data, env=env)
 
 
 def _show(verified: "jobs.VerifiedKeys") -> None:

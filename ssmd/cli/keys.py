@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmd.cli import folder
+from ssmd.cli import completing, folder
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.cli.key import app
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
     from ssmd.gitops.references import Key, Part
 
-Environment = Annotated[str, typer.Argument(metavar="ENV", help="The environment.", show_default=False)]
+Environment = Annotated[
+    str,
+    typer.Argument(metavar="ENV", autocompletion=completing.environments, help="The environment.", show_default=False),
+]
 Name = Annotated[str, typer.Argument(metavar="KEY", help="Its feed, as `ssmd key list` tells.", show_default=False)]
 IdFrom = Annotated[
     Path | None, typer.Option("--id-from", metavar="FILE", help="Where the key's id is now; - is standard input.")
@@ -25,8 +29,11 @@ SecretFrom = Annotated[
 
 @app.command("list")
 def list_(
-    env: Annotated[str | None, typer.Argument(metavar="ENV", help="Only this environment's.")] = None,
-    json: folder.AsJson = False,
+    env: Annotated[
+        str | None,
+        typer.Argument(metavar="ENV", autocompletion=completing.environments, help="Only this environment's."),
+    ] = None,
+    json: AsJson = False,
     data: folder.Data = Path("data"),
     config: folder.Config = None,
 ) -> None:
@@ -39,7 +46,7 @@ def list_(
 
     found = [key for name in ([env] if env else folder.names("environments")) for key in _keys(name)]
     if json:
-        folder.print_json([_told(key, data) for key in found])
+        print_json([_told(key, data) for key in found])
         return
     columns = ("environment", "key", "id", "secret", "days", "state")
     lines = [columns, *(tuple(_cell(_told(key, data)[c]) for c in columns) for key in found)]
@@ -52,7 +59,7 @@ def list_(
 def show(
     env: Environment,
     name: Name,
-    json: folder.AsJson = False,
+    json: AsJson = False,
     data: folder.Data = Path("data"),
     config: folder.Config = None,
 ) -> None:
@@ -63,7 +70,7 @@ def show(
     """
     told = _told(_key(env, name), data, closely=True)
     if json:
-        folder.print_json(told)
+        print_json(told)
         return
     for what, value in told.items():
         if value is not None:

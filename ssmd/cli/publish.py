@@ -5,26 +5,41 @@ from typing import Annotated
 
 import typer
 
+from ssmd.cli import completing
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
 
 def publish(
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    feed: Annotated[
+        str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+    ],
     date: Annotated[
-        str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DATE",
+            autocompletion=completing.dates,
+            help="The UTC day: YYYY-MM-DD, today or yesterday.",
+            show_default=False,
+        ),
     ],
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
     env: Annotated[
         str | None,
         typer.Option(help="With --local, the environment whose storage it is (else: the data folder's own)."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJson = False,
     data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
 ) -> None:
-    """Store a day's segments and tables in the environment's object storage, read them back, then tell readers."""
-    import asyncio  # noqa: PLC0415
+    """Store a rolled-up day in the environment's object storage.
 
-    import msgspec  # noqa: PLC0415
+    Its segments and tables are stored, read back, and only then told to readers.
+
+    \b
+    ssmd publish kalshi yesterday
+    ssmd publish kalshi 2026-11-20 --local --env local-s3
+    """
+    import asyncio  # noqa: PLC0415
 
     from ssmd import archive, config, jobs, service, tables  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
@@ -46,10 +61,7 @@ def publish(
             f"{day.feed} {day.date} has more frames than its tables: `ssmd rollup {day.feed} {day.date}` first"
         )
     if local:
-        done = job.here("PublishArchive", day, data, env=env, capture=True)
-        if done.returncode:
-            raise typer.Exit(done.returncode)  # it has said why
-        published = msgspec.json.decode(done.stdout, type=jobs.Published)
+        published = job.here("PublishArchive", day, jobs.Published, data, env=env)
     else:
         again = f"ssmd publish {day.feed} {day.date}"
         addresses = service.addresses(data, env)
@@ -57,7 +69,7 @@ def publish(
             job.by_temporal("PublishArchive", day, day.publish_id, jobs.Published, addresses, again)
         )
     if json:
-        typer.echo(msgspec.json.encode(published).decode())
+        print_json(published)
         return
     typer.echo(
         f"{published.feed} {published.date} is in {published.store}: revision {published.revision}, "
@@ -66,21 +78,31 @@ def publish(
 
 
 def restore(
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    feed: Annotated[
+        str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+    ],
     date: Annotated[
-        str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DATE",
+            autocompletion=completing.dates,
+            help="The UTC day: YYYY-MM-DD, today or yesterday.",
+            show_default=False,
+        ),
     ],
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
     env: Annotated[
         str | None,
         typer.Option(help="With --local, the environment whose storage it is (else: the data folder's own)."),
     ] = None,
+    json: AsJson = False,
     data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
 ) -> None:
-    """Bring back a day's files that `ssmd retention` removed here, such as to roll the day up anew."""
-    import asyncio  # noqa: PLC0415
+    """Bring back a day's files that `ssmd retention` removed here.
 
-    import msgspec  # noqa: PLC0415
+    Example: ssmd restore kalshi 2026-11-20
+    """
+    import asyncio  # noqa: PLC0415
 
     from ssmd import config, jobs, service  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
@@ -90,14 +112,14 @@ def restore(
     day = jobs.Restoration(config.load_feed(feed).name, utc_date(date))
     config.Places(data).check()
     if local:
-        done = job.here("RestoreDay", day, data, env=env, capture=True)
-        if done.returncode:
-            raise typer.Exit(done.returncode)  # it has said why
-        restored = msgspec.json.decode(done.stdout, type=jobs.Restored)
+        restored = job.here("RestoreDay", day, jobs.Restored, data, env=env)
     else:
         again = f"ssmd restore {day.feed} {day.date}"
         addresses = service.addresses(data, env)
         restored = asyncio.run(job.by_temporal("RestoreDay", day, day.restore_id, jobs.Restored, addresses, again))
+    if json:
+        print_json(restored)
+        return
     typer.echo(
         f"{restored.feed} {restored.date} is here: {restored.files:,} files came back from {restored.store} "
         f"({size(restored.bytes)})"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmd import written
+from ssmd.cli import completing
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -23,22 +25,34 @@ app = typer.Typer(
 SAMPLE_CHARACTERS_MAX = 60
 REASON_CHARACTERS_MAX = 70
 
-FeedName = Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)]
+FeedName = Annotated[
+    str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+]
 DayName = Annotated[
-    str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="DATE",
+        autocompletion=completing.dates,
+        help="The UTC day: YYYY-MM-DD, today or yesterday.",
+        show_default=False,
+    ),
 ]
 DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
 
 @app.command("list")
 def list_(
-    feed: Annotated[str | None, typer.Argument(metavar="FEED", help="The feed (else: all).")] = None,
+    feed: Annotated[
+        str | None, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed (else: all).")
+    ] = None,
     date: Annotated[str | None, typer.Option(help="Only this UTC day: YYYY-MM-DD, today or yesterday.")] = None,
     json: AsJson = False,
     data: DataFolder = Path("data"),
 ) -> None:
-    """List quarantined frames by day and reason, with one of them."""
+    """List quarantined frames by day and reason, with one of them.
+
+    Example: ssmd quarantine list kalshi
+    """
     from ssmd import config, ledger  # noqa: PLC0415
     from ssmd.cli.data import print_table  # noqa: PLC0415
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
@@ -54,10 +68,8 @@ def list_(
                 samples = _samples(places.archive, manifest, set(counts))
                 found += [(one.feed, manifest.date, n, r, samples.get(r)) for r, n in sorted(counts.items())]
     if json:
-        import msgspec  # noqa: PLC0415
-
         keys = ("feed", "date", "frames", "reason", "sample")
-        typer.echo(msgspec.json.encode([dict(zip(keys, row, strict=True)) for row in found]))
+        print_json([dict(zip(keys, row, strict=True)) for row in found])
         return
     lines = [("feed", "date", "frames", "reason", "one of them")]
     for name, when, count, reason, sample in found:
@@ -74,11 +86,15 @@ def show(
     date: DayName,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Only those whose reason has this text in it.")] = "",
     count: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line; the frame is in `text`.")] = False,
     data: DataFolder = Path("data"),
 ) -> None:
-    """Show quarantined frames as they were received."""
+    """Show quarantined frames as they were received.
+
+    Example: ssmd quarantine show kalshi yesterday --reason JSON -n 20
+    """
     from ssmd import config, frames, ledger  # noqa: PLC0415
-    from ssmd.cli.data import show_frame  # noqa: PLC0415
+    from ssmd.cli.data import print_frame, show_frame  # noqa: PLC0415
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
 
     places = config.Places(data)
@@ -88,6 +104,9 @@ def show(
     lines = (line for line in _bad(places.archive, manifest) if reason in (line.reason or ""))
     shown = 0
     for shown, line in enumerate(islice(lines, count), 1):  # noqa: B007
+        if json:
+            print_frame(frames.BAD, line)
+            continue
         show_frame(frames.BAD, line.ts_recv, line.conn, line.n, line.wire(), line.reason)
     if not shown:
         known = ", ".join(sorted(_counts(recorded, manifest))) or "none"
@@ -104,9 +123,12 @@ def replay(
     json: AsJson = False,
     data: DataFolder = Path("data"),
 ) -> None:
-    """Say which quarantined frames today's grammar knows."""
-    import msgspec  # noqa: PLC0415
+    """Say which quarantined frames today's grammar knows.
 
+    \b
+    ssmd quarantine replay kalshi 2026-11-20
+    ssmd quarantine replay kalshi 2026-11-20 --rollup
+    """
     from ssmd import config, jobs, ledger  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
@@ -119,18 +141,13 @@ def replay(
         raise Permanent(
             f"{feed} {day.date} is not sealed, so it cannot be rolled up: `ssmd seal {feed} {day.date}` first"
         )
-    done = job.here("ReplayQuarantine", jobs.Quarantined(day.feed, day.date), data, capture=True)
-    if done.returncode:
-        raise typer.Exit(done.returncode)  # it has said why
+    replayed = job.here("ReplayQuarantine", jobs.Quarantined(day.feed, day.date), jobs.Replayed, data)
     if json:
-        typer.echo(done.stdout.decode().strip())
+        print_json(replayed)
     else:
-        _tell(msgspec.json.decode(done.stdout, type=jobs.Replayed), rollup)
+        _tell(replayed, rollup)
     if rollup:
-        done = job.here("RollupDay", day, data, capture=True)
-        if done.returncode:
-            raise typer.Exit(done.returncode)
-        rolled = msgspec.json.decode(done.stdout, type=jobs.RolledUp)
+        rolled = job.here("RollupDay", day, jobs.RolledUp, data)
         left = sum(rolled.quarantined.values())
         typer.echo(f"{feed} {day.date} is rolled up again: {rolled.frames:,} frames, {left:,} in quarantine", err=json)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ssmd.cli.as_json import AsJson
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "csv", "json", "ndjson", "parquet"]
 BATCH_ROWS = 10_000
-PROGRESS_AFTER_SECONDS = 1.0
 
 
 def query(
@@ -34,6 +34,7 @@ def query(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A file to write to, instead of the terminal.")
     ] = None,
+    json: AsJson = False,
 ) -> None:
     """Ask the archive and the lake a question in SQL.
 
@@ -41,55 +42,35 @@ def query(
     """
     if not sql.strip():
         raise Permanent('there is no SQL to run: try `ssmd query "from trades limit 5"`')
+    if json and format_ not in {"table", "json"}:
+        raise Permanent(f"--json --format {format_}: choose one of them")
+    format_ = "json" if json else format_
     if format_ == "parquet" and output is None and sys.stdout.isatty():
         raise Permanent("parquet is not for the eye: name a file with --output, or pipe it on")
     if not data.startswith("s3://") and not Path(data).is_dir():
         raise Permanent(f"there is no data folder {data}: name it with --data, or make it with `ssmd up`")
     from ssmd import lake  # noqa: PLC0415 - DuckDB and Arrow take 0.2 s to load
     from ssmd.cli import rows  # noqa: PLC0415
+    from ssmd.cli.watched import watched  # noqa: PLC0415
 
     with lake.connect(where(data)) as connection:
         try:
-            answer = _watched(connection, sql) if sys.stderr.isatty() else _run(connection, sql)
+            answer = watched(connection, lambda: run(connection, sql))
             if answer is None:
                 return  # a statement without rows, such as SET
             if output is None:
                 rows.write(answer, format_, sys.stdout.buffer, terminal=sys.stdout.isatty())
             else:
                 _into(output, answer, format_)
-        except _errors() as e:
-            raise _refusal(e) from e
+        except errors() as e:
+            raise refusal(e) from e
 
 
-def _run(connection: "duckdb.DuckDBPyConnection", sql: str) -> "Rows | None":
+def run(connection: "duckdb.DuckDBPyConnection", sql: str) -> "Rows | None":
     from ssmd.cli import rows  # noqa: PLC0415
 
     relation = connection.sql(sql)
     return None if relation is None else rows.Rows(relation, BATCH_ROWS)
-
-
-def _watched(connection: "duckdb.DuckDBPyConnection", sql: str) -> "Rows | None":
-    """Run the SQL, with a progress bar if it takes long."""
-    from concurrent.futures import ThreadPoolExecutor, wait  # noqa: PLC0415
-
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    with ThreadPoolExecutor(1) as threads:
-        answer = threads.submit(_run, connection, sql)
-        try:
-            wait([answer], PROGRESS_AFTER_SECONDS)
-            columns = (TextColumn("running"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn())
-            if not answer.done():
-                with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-                    task = bar.add_task("", total=100)
-                    while not answer.done():
-                        bar.update(task, completed=max(0.0, connection.query_progress()))
-                        wait([answer], 0.1)
-        except KeyboardInterrupt:
-            connection.interrupt()
-            raise
-        return answer.result()
 
 
 def _into(output: Path, answer: "Rows", format_: Format) -> None:
@@ -102,7 +83,7 @@ def _into(output: Path, answer: "Rows", format_: Format) -> None:
     durable.replace_by(output, lambda file: rows.write(answer, format_, file, terminal=False))
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def errors() -> tuple[type[Exception], ...]:
     import duckdb  # noqa: PLC0415
 
     from ssmd.cli import rows  # noqa: PLC0415
@@ -110,7 +91,7 @@ def _errors() -> tuple[type[Exception], ...]:
     return duckdb.Error, rows.Interrupted
 
 
-def _refusal(error: Exception) -> Permanent:
+def refusal(error: Exception) -> Permanent:
     """DuckDB's error as one sentence, with its hint, or with the view that was meant."""
     import difflib  # noqa: PLC0415
     import re  # noqa: PLC0415

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ssmd.cli.as_json import AsJson, print_json
+
 EXIT_KEPT = 1
 
 
@@ -14,16 +16,20 @@ def retention(
     env: Annotated[
         str | None, typer.Option(help="The environment whose settings hold (else: the data folder's own).")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJson = False,
     data: Annotated[Path, typer.Option("--data", help="The data folder.")] = Path("data"),
 ) -> None:
-    """Remove here what is older than the environment's `retention` keeps, once the store is seen to have it whole.
+    """Remove here what is old, and seen to be whole in the store.
+
+    The environment's `retention` says what is old.
 
     Exit code 0: done; 1: something old stays, and it is said why; 2: nothing could be looked at.
+
+    \b
+    ssmd retention --dry-run
+    ssmd retention --json
     """
     import asyncio  # noqa: PLC0415
-
-    import msgspec  # noqa: PLC0415
 
     from ssmd import config, jobs, service  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
@@ -34,10 +40,7 @@ def retention(
     if local:
         environment = config.load_environment(env or places.environment() or "local").name
         given = jobs.Retention(environment, dry_run)
-        done = job.here("ApplyRetention", given, data, env=environment, capture=True)
-        if done.returncode:
-            raise typer.Exit(done.returncode)  # it has said why
-        told = msgspec.json.decode(done.stdout, type=jobs.Retained)
+        told = job.here("ApplyRetention", given, jobs.Retained, data, env=environment)
     else:
         addresses = service.addresses(data, env)
         given = jobs.Retention(addresses.environment, dry_run)
@@ -45,7 +48,7 @@ def retention(
             job.by_temporal("ApplyRetention", given, given.retention_id, jobs.Retained, addresses, "ssmd retention")
         )
     if json:
-        typer.echo(msgspec.json.encode(told).decode())
+        print_json(told)
     else:
         did = "would go" if told.dry_run else "went"
         typer.echo(

@@ -5,15 +5,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli import completing
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent, Transient
 
 if TYPE_CHECKING:
     from ssmd import jobs
     from ssmd.config import Addresses
 
-FeedName = Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)]
+FeedName = Annotated[
+    str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+]
 DayName = Annotated[
-    str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today or yesterday.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="DATE",
+        autocompletion=completing.dates,
+        help="The UTC day: YYYY-MM-DD, today or yesterday.",
+        show_default=False,
+    ),
 ]
 DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
 
@@ -26,9 +36,17 @@ def rollup(
     date: DayName,
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
     seal: Annotated[bool, typer.Option("--seal", help="Seal the day now instead of waiting until it is over.")] = False,
+    json: AsJson = False,
     data: DataFolder = Path("data"),
 ) -> None:
-    """Make a day's tables from its frames: wait until it is sealed, verify, roll up, publish."""
+    """Make a day's tables from its frames.
+
+    Waits until the day is sealed, verifies it, rolls it up, publishes the tables.
+
+    \b
+    ssmd rollup kalshi yesterday
+    ssmd rollup kalshi today --seal
+    """
     from ssmd import archive, config, jobs  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
 
@@ -47,12 +65,15 @@ def rollup(
     if local:
         if seal:
             _addresses(data)  # only this folder's own archiver can
-        raise typer.Exit(job.here("RollupDay", day, data).returncode)
-    import asyncio  # noqa: PLC0415
+        rolled = job.here("RollupDay", day, jobs.RolledUp, data)
+    else:
+        import asyncio  # noqa: PLC0415
 
-    rolled = asyncio.run(
-        job.by_temporal("RollupDay", day, day.rollup_id, jobs.RolledUp, _addresses(data), f"ssmd rollup {feed} {date}")
-    )
+        again = f"ssmd rollup {feed} {date}"
+        rolled = asyncio.run(job.by_temporal("RollupDay", day, day.rollup_id, jobs.RolledUp, _addresses(data), again))
+    if json:
+        print_json(rolled)
+        return
     rows = ", ".join(f"{count:,} {table}" for table, count in rolled.rows.items()) or "no rows"
     bad = sum(rolled.quarantined.values())
     typer.echo(
@@ -61,14 +82,20 @@ def rollup(
     )
 
 
-def seal(feed: FeedName, date: DayName, data: DataFolder = Path("data")) -> None:
-    """Have the archiver seal a day now instead of when it is over."""
+def seal(feed: FeedName, date: DayName, json: AsJson = False, data: DataFolder = Path("data")) -> None:
+    """Have the archiver seal a day now instead of when it is over.
+
+    Example: ssmd seal kalshi today
+    """
     import asyncio  # noqa: PLC0415
 
     from ssmd import config, jobs  # noqa: PLC0415
 
     day = jobs.Day(config.load_feed(feed).name, utc_date(date), seal=True)
     answer = asyncio.run(_seal(day, _addresses(data)))
+    if json:
+        print_json({"feed": day.feed, "date": day.date} | answer)
+        return
     typer.echo(f"{day.feed} {day.date} is sealed: revision {answer['revision']}, {int(answer['frames']):,} frames")
 
 

@@ -4,11 +4,11 @@ import csv
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import msgspec
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WIDTH_ROWS = 1_000  # rows that decide the columns' widths
 TERMINAL_ROWS = 1_000
+CUT_CHARACTERS_MIN = 12  # of a text that is cut; numbers never are
+BETWEEN = 3  # characters that a column takes beside its own
 PIECE_CHARS = 1 << 16
 NUMERIC = ("DECIMAL", "BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "FLOAT", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER")
 _EXACT = msgspec.json.Encoder(decimal_format="number")
@@ -67,7 +69,7 @@ def write(rows: Rows, format_: str, file: BinaryIO, *, terminal: bool) -> None:
     if format_ == "parquet":
         return _parquet(rows, file)
     if format_ == "table" and terminal:
-        return _terminal(rows)
+        return Shown(rows, TERMINAL_ROWS).print("add a limit, name columns, or --format csv for all")
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     try:
         for piece in _PIECES[format_](rows):
@@ -127,21 +129,76 @@ def _aligned(rows: Rows) -> Iterator[str]:
         yield line([_shown(value) for value in row])
 
 
-def _terminal(rows: Rows) -> None:
-    from rich.console import Console  # noqa: PLC0415 - only for the eye
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+class Shown:
+    """The first rows as a table that a terminal has room for: what is too wide is cut, and it says so."""
 
-    table = Table(header_style="bold")
-    for name, kind in zip(rows.names, rows.types, strict=True):
-        table.add_column(Text(name), justify="right" if _numeric(kind) else "left", overflow="fold")
-    every = iter(rows)
-    for row in islice(every, TERMINAL_ROWS):
-        table.add_row(*(Text(_shown(value), style="dim" if value is None else "") for value in row))
-    console = Console()
-    console.print(table)
-    if next(every, None) is not None:
-        console.print(f"the first {TERMINAL_ROWS:,} rows: add a limit, or --format csv for all", style="dim")
+    def __init__(self, rows: Rows, rows_max: int) -> None:
+        every = iter(rows)
+        self.names = rows.names
+        self._right = [_numeric(kind) for kind in rows.types]
+        self._rows = list(islice(every, rows_max))
+        self._more = next(every, None) is not None
+
+    def print(self, hint: str) -> None:
+        """The table, and below it what was left out; `hint` says how to see it."""
+        from rich.console import Console  # noqa: PLC0415 - only for the eye
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        console = Console()
+        cells = [[Text(" ".join(_shown(v).split("\n")), "dim" if v is None else "") for v in row] for row in self._rows]
+        natural = [max(len(name), *(row[i].cell_len for row in cells), 1) for i, name in enumerate(self.names)]
+        least = [w if right else min(w, CUT_CHARACTERS_MIN) for w, right in zip(natural, self._right, strict=True)]
+        widths = fitted(natural, least, console.width)
+        table = Table(header_style="bold")
+        before = -1
+        for i, width in widths.items():
+            if i > before + 1:
+                table.add_column("…", width=1)
+            justify: Literal["left", "right"] = "right" if self._right[i] else "left"
+            table.add_column(Text(self.names[i]), justify=justify, width=width, no_wrap=True, overflow="ellipsis")
+            before = i
+        for row in cells:
+            table.add_row(*row_shown(row, widths))
+        console.print(table)
+        left_out = []
+        if self._more:
+            left_out.append(f"more than {len(self._rows):,} rows")
+        if len(widths) < len(self.names):
+            left_out.append(f"{len(widths)} of {len(self.names)} columns")
+        if left_out:
+            console.print(f"{', '.join(left_out)}: {hint}", style="dim")
+
+
+def row_shown(row: Sequence[Any], widths: Mapping[int, int]) -> Iterator[Any]:
+    """The cells that there is room for, an ellipsis for those in the middle that there is not."""
+    before = -1
+    for i in widths:
+        if i > before + 1:
+            yield "…"
+        yield row[i]
+        before = i
+
+
+def fitted(natural: Sequence[int], least: Sequence[int], room: int) -> dict[int, int]:
+    """The columns that fit into `room`, and their widths.
+
+    The widest gives way first, down to its `least`; then those in the middle go: the first say which row it is, the
+    last what it is about.
+    """
+
+    def needed(widths: Mapping[int, int]) -> int:
+        return sum(widths.values()) + BETWEEN * len(widths) + 1 + (BETWEEN + 1 if len(widths) < len(natural) else 0)
+
+    shown = dict(enumerate(least))
+    while len(shown) > 1 and needed(shown) > room:
+        del shown[list(shown)[len(shown) // 2]]
+    widths = {i: natural[i] for i in shown}
+    spare = needed(widths) - room
+    while spare > 0 and (may := [i for i in widths if widths[i] > least[i]]):
+        widths[max(may, key=widths.__getitem__)] -= 1
+        spare -= 1
+    return widths
 
 
 def _parquet(rows: Rows, file: BinaryIO) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from ssmd.cli import completing
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent, Transient
 
 if TYPE_CHECKING:
@@ -20,34 +22,45 @@ EXIT_DIFFERENT = 1
 CONNECT_SECONDS = 5.0
 NOTHING = "nothing to change"
 
-app = typer.Typer(help="Have jobs run by themselves: the environment's `schedules:` at Temporal.", no_args_is_help=True)
+app = typer.Typer(help="Jobs that run by themselves: the environment's `schedules:`.", no_args_is_help=True)
 
 DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
-EnvironmentName = Annotated[str | None, typer.Option("--env", help="The environment (else: that of `ssmd up`).")]
+EnvironmentName = Annotated[
+    str | None,
+    typer.Option("--env", autocompletion=completing.environments, help="The environment (else: that of `ssmd up`)."),
+]
 ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="As `ssmd schedule list` has it: rollup/kalshi.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
-def apply(data: DataFolder = Path("data"), env: EnvironmentName = None) -> None:
-    """Make Temporal's schedules what the YAML says; schedules not made by ssmd stay as they are."""
+def apply(json: AsJson = False, data: DataFolder = Path("data"), env: EnvironmentName = None) -> None:
+    """Make Temporal's schedules what the YAML says; schedules not made by ssmd stay as they are.
+
+    Example: ssmd schedule apply
+    """
 
     async def work(client: "Client", environment: "Environment") -> "list[Change]":
         from ssmd import scheduling  # noqa: PLC0415
 
         found = await scheduling.changes(client, environment.name, _planned(environment, data))
-        for line in _lines(found):  # before anything is done
+        for line in [] if json else _lines(found):  # before anything is done
             typer.echo(line)
         await scheduling.apply(client, environment.name, found)
         return found
 
     found = _at_temporal(data, env, work)
-    typer.echo(_counted(found) if found else NOTHING)
+    if json:
+        print_json([_change_record(change) for change in found])
+    else:
+        typer.echo(_counted(found) if found else NOTHING)
 
 
 @app.command()
-def diff(data: DataFolder = Path("data"), env: EnvironmentName = None, json: Json = False) -> None:
-    """Say what `apply` would change. Exit code 0: nothing; 1: something."""
+def diff(data: DataFolder = Path("data"), env: EnvironmentName = None, json: AsJson = False) -> None:
+    """Say what `apply` would change. Exit code 0: nothing; 1: something.
+
+    Example: ssmd schedule diff --json
+    """
 
     async def work(client: "Client", environment: "Environment") -> "list[Change]":
         from ssmd import scheduling  # noqa: PLC0415
@@ -56,7 +69,7 @@ def diff(data: DataFolder = Path("data"), env: EnvironmentName = None, json: Jso
 
     found = _at_temporal(data, env, work)
     if json:
-        _echo_json([_change_record(change) for change in found])
+        print_json([_change_record(change) for change in found])
     else:
         for line in _lines(found):
             typer.echo(line)
@@ -65,8 +78,11 @@ def diff(data: DataFolder = Path("data"), env: EnvironmentName = None, json: Jso
 
 
 @app.command("list")
-def list_(data: DataFolder = Path("data"), env: EnvironmentName = None, json: Json = False) -> None:
-    """List the environment's schedules at Temporal: when they run next, and what ran last."""
+def list_(data: DataFolder = Path("data"), env: EnvironmentName = None, json: AsJson = False) -> None:
+    """List the environment's schedules at Temporal: when they run next, and what ran last.
+
+    Example: ssmd schedule list
+    """
     from ssmd.cli.data import print_table  # noqa: PLC0415
 
     async def work(client: "Client", environment: "Environment") -> "list[Present]":
@@ -76,7 +92,7 @@ def list_(data: DataFolder = Path("data"), env: EnvironmentName = None, json: Js
 
     found = _at_temporal(data, env, work)
     if json:
-        _echo_json([_present_record(p) for p in found])
+        print_json([_present_record(p) for p in found])
         return
     rows = [("schedule", "workflow", "when (UTC)", "overlap", "catch-up", "jitter", "next (UTC)", "runs", "last run")]
     for p in found:
@@ -92,8 +108,13 @@ def list_(data: DataFolder = Path("data"), env: EnvironmentName = None, json: Js
 
 
 @app.command()
-def trigger(name: ScheduleName, data: DataFolder = Path("data"), env: EnvironmentName = None) -> None:
-    """Run a schedule's job now, once more, whatever its overlap policy."""
+def trigger(
+    name: ScheduleName, json: AsJson = False, data: DataFolder = Path("data"), env: EnvironmentName = None
+) -> None:
+    """Run a schedule's job now, once more, whatever its overlap policy.
+
+    Example: ssmd schedule trigger rollup/kalshi
+    """
 
     async def work(client: "Client", environment: "Environment") -> str:
         from temporalio.client import ScheduleOverlapPolicy  # noqa: PLC0415
@@ -104,17 +125,21 @@ def trigger(name: ScheduleName, data: DataFolder = Path("data"), env: Environmen
         await handle.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
         return handle.id
 
-    typer.echo(f"{_at_temporal(data, env, work)} runs now")
+    _say(_at_temporal(data, env, work), "runs now", json)
 
 
 @app.command()
 def pause(
     name: ScheduleName,
     note: Annotated[str, typer.Option(help="Why, for whoever finds it paused.")] = "paused by hand",
+    json: AsJson = False,
     data: DataFolder = Path("data"),
     env: EnvironmentName = None,
 ) -> None:
-    """Let a schedule rest; `apply` leaves it so, unless the YAML says `paused: false`."""
+    """Let a schedule rest; `apply` leaves it so, unless the YAML says `paused: false`.
+
+    Example: ssmd schedule pause rollup/kalshi --note "until the disk is mended"
+    """
 
     async def work(client: "Client", environment: "Environment") -> str:
         from ssmd import scheduling  # noqa: PLC0415
@@ -123,12 +148,17 @@ def pause(
         await handle.pause(note=note)
         return handle.id
 
-    typer.echo(f"{_at_temporal(data, env, work)} is paused: {note}")
+    _say(_at_temporal(data, env, work), f"is paused: {note}", json)
 
 
 @app.command()
-def resume(name: ScheduleName, data: DataFolder = Path("data"), env: EnvironmentName = None) -> None:
-    """Have a paused schedule run again."""
+def resume(
+    name: ScheduleName, json: AsJson = False, data: DataFolder = Path("data"), env: EnvironmentName = None
+) -> None:
+    """Have a paused schedule run again.
+
+    Example: ssmd schedule resume rollup/kalshi
+    """
 
     async def work(client: "Client", environment: "Environment") -> str:
         from ssmd import scheduling  # noqa: PLC0415
@@ -137,7 +167,7 @@ def resume(name: ScheduleName, data: DataFolder = Path("data"), env: Environment
         await handle.unpause(note="resumed by hand")
         return handle.id
 
-    typer.echo(f"{_at_temporal(data, env, work)} runs again")
+    _say(_at_temporal(data, env, work), "runs again", json)
 
 
 @app.command()
@@ -145,10 +175,14 @@ def backfill(
     name: ScheduleName,
     start: Annotated[str, typer.Option("--from", metavar="DATE", help="The first UTC day on which runs were due.")],
     end: Annotated[str, typer.Option("--to", metavar="DATE", help="The last one, included.")],
+    json: AsJson = False,
     data: DataFolder = Path("data"),
     env: EnvironmentName = None,
 ) -> None:
-    """Make up for runs that were due on past days, one after another, each with the date it would have had then."""
+    """Make up for runs that were due on past days, one after another, each with the date it would have had then.
+
+    Example: ssmd schedule backfill rollup/kalshi --from 2026-11-01 --to 2026-11-07
+    """
     from datetime import UTC, datetime, timedelta  # noqa: PLC0415
 
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
@@ -169,12 +203,17 @@ def backfill(
         return handle.id
 
     id_ = _at_temporal(data, env, work)
-    typer.echo(f"{id_}: the runs due from {first:%Y-%m-%d} to {last:%Y-%m-%d} run now, one after another")
+    _say(id_, f"makes up for the runs due from {first:%Y-%m-%d} to {last:%Y-%m-%d}, one after another", json)
 
 
 @app.command()
-def delete(name: ScheduleName, data: DataFolder = Path("data"), env: EnvironmentName = None) -> None:
-    """Remove a schedule from Temporal; one that is in the YAML comes back with the next `apply`."""
+def delete(
+    name: ScheduleName, json: AsJson = False, data: DataFolder = Path("data"), env: EnvironmentName = None
+) -> None:
+    """Remove a schedule from Temporal; one that is in the YAML comes back with the next `apply`.
+
+    Example: ssmd schedule delete rollup/kalshi
+    """
 
     async def work(client: "Client", environment: "Environment") -> tuple[str, bool]:
         from ssmd import scheduling  # noqa: PLC0415
@@ -185,7 +224,7 @@ def delete(name: ScheduleName, data: DataFolder = Path("data"), env: Environment
 
     id_, returns = _at_temporal(data, env, work)
     short = id_.split("/")[1]
-    typer.echo(f"{id_} is removed")
+    _say(id_, "is removed", json)
     if returns:
         typer.echo(f"the next `ssmd schedule apply` makes it again, unless `schedules:` says `{short}: null`", err=True)
 
@@ -214,6 +253,13 @@ def _at_temporal(data: Path, env: str | None, work: "Callable[[Client, Environme
     except (RPCError, TimeoutError) as e:
         why = e.message if isinstance(e, RPCError) else "no answer in time"
         raise Transient(f"Temporal at {addresses.temporal} did not do it ({why}): try again") from e
+
+
+def _say(id_: str, done: str, json: bool) -> None:
+    if json:
+        print_json({"schedule": id_, "done": done})
+    else:
+        typer.echo(f"{id_} {done}")
 
 
 def _planned(environment: "Environment", data: Path) -> "list[Any]":
@@ -261,12 +307,6 @@ def _seconds(seconds: int) -> str:
         if seconds and seconds % size == 0:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
-
-
-def _echo_json(rows: list[dict[str, object]]) -> None:
-    import msgspec  # noqa: PLC0415
-
-    typer.echo(msgspec.json.encode(rows))
 
 
 def _change_record(change: "Change") -> dict[str, object]:

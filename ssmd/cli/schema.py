@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmd.cli import folder
+from ssmd.cli import completing, folder
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="What subscribers can read, pinned by hash.", rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(metavar="SCHEMA", help="The schema.", show_default=False)]
+Name = Annotated[
+    str, typer.Argument(metavar="SCHEMA", autocompletion=completing.schemas, help="The schema.", show_default=False)
+]
 Number = Annotated[int | None, typer.Option("--version", metavar="N", help="This version (else: the last).")]
 File = Annotated[Path, typer.Option("--file", metavar="FILE", help="A Cap'n Proto schema.", show_default=False)]
 
 
 @app.command("list")
-def list_(json: folder.AsJson = False, config: folder.Config = None) -> None:
+def list_(json: AsJson = False, config: folder.Config = None) -> None:
     """List all schemas with their versions.
 
     \b
@@ -29,7 +32,7 @@ def list_(json: folder.AsJson = False, config: folder.Config = None) -> None:
 
     schemas = [_load(name) for name in folder.names("schemas")]
     if json:
-        folder.print_json([schema.model_dump(mode="json") for schema in schemas])
+        print_json([schema.model_dump(mode="json") for schema in schemas])
         return
     lines = [("schema", "version", "status", "sha256", "file", "title")]
     for schema in schemas:
@@ -39,7 +42,7 @@ def list_(json: folder.AsJson = False, config: folder.Config = None) -> None:
 
 
 @app.command()
-def show(name: Name, version: Number = None, json: folder.AsJson = False, config: folder.Config = None) -> None:
+def show(name: Name, version: Number = None, json: AsJson = False, config: folder.Config = None) -> None:
     """Show what a schema lays out: structs and enums, fields with their numbers and types.
 
     \b
@@ -53,7 +56,7 @@ def show(name: Name, version: Number = None, json: folder.AsJson = False, config
     if json:
         import msgspec  # noqa: PLC0415
 
-        folder.print_json(chosen.model_dump(mode="json") | {"layout": msgspec.to_builtins(laid_out)})
+        print_json(chosen.model_dump(mode="json") | {"layout": msgspec.to_builtins(laid_out)})
         return
     typer.echo(f"{schema.name}@{chosen.version}, {chosen.status}: {schema.title}\n{chosen.file} {chosen.sha256}")
     for kind, what in laid_out.items():
@@ -68,6 +71,7 @@ def register(
     file: File,
     title: Annotated[str, typer.Option(metavar="TEXT", help="For readers.", show_default=False)],
     active: Annotated[bool, typer.Option("--active", help="Promise it at once (else: a draft).")] = False,
+    json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
     """Begin a schema: its file is copied, compiled and pinned by its hash.
@@ -90,7 +94,7 @@ def register(
         durable.make_folder(path.parent)
         durable.replace(target, file.read_bytes())
     starting.create(path, starting.schema(name, title, target.name, target, "active" if active else "draft"))
-    typer.echo(f"{path}: made, version 1 is {'active' if active else 'a draft'}")
+    folder.told(path, "made", f"version 1 is {'active' if active else 'a draft'}", json)
 
 
 @app.command("hash")
@@ -98,6 +102,7 @@ def hash_(
     name: Name,
     version: Number = None,
     pin: Annotated[bool, typer.Option("--pin", help="Write it down: the file was changed on purpose.")] = False,
+    json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
     """Print the SHA-256 of a version's file, and whether it is the one that was pinned.
@@ -109,22 +114,28 @@ def hash_(
     ssmd schema hash events --pin
     """
     from ssmd.gitops import schemas  # noqa: PLC0415
+    from ssmd.gitops.editing import Editor  # noqa: PLC0415
 
     schema = _load(name)
     chosen = _chosen(schema, version)
     path = _path(name).parent / chosen.file
     now = schemas.sha256(path)
     if not pin:
-        typer.echo(f"{now}  {path}")
+        if json:
+            print_json({"file": str(path), "sha256": now, "pinned": chosen.sha256})
+        else:
+            typer.echo(f"{now}  {path}")
         if now != chosen.sha256:
             raise Permanent(f"{path} is not what was pinned ({chosen.sha256}): restore it, or pin it with --pin")
         return
     if now == chosen.sha256:
-        typer.echo(f"{path} is what was pinned")
+        folder.told(path, "nothing", "it is what was pinned", json)
         return
     if chosen.status != "draft":
         _refuse_if_it_breaks(schema, chosen, path)
-    _edit(name, {f"versions.{chosen.version}.sha256": now})
+    editor = Editor(_path(name))
+    editor.set(f"versions.{chosen.version}.sha256", now)
+    folder.changed(editor.path, editor.text, json)
 
 
 @app.command("add-version")
@@ -132,6 +143,7 @@ def add_version(
     name: Name,
     file: File,
     active: Annotated[bool, typer.Option("--active", help="Promise it at once (else: a draft).")] = False,
+    json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
     """Add a version: refused if it breaks what was promised, with the field that does.
@@ -165,7 +177,7 @@ def add_version(
         _activate(editor, schema, number)
     durable.replace(target, file.read_bytes())
     try:
-        folder.changed(editor.path, editor.text)
+        folder.changed(editor.path, editor.text, json)
     except Permanent:
         durable.remove(target)
         raise
@@ -176,6 +188,7 @@ def set_status(
     name: Name,
     status: Annotated[str, typer.Argument(metavar="STATUS", help="draft, active or deprecated.", show_default=False)],
     version: Number = None,
+    json: AsJson = False,
     config: folder.Config = None,
 ) -> None:
     """Promise a version (active), or no longer choose it (deprecated); the active one before it becomes deprecated.
@@ -191,7 +204,7 @@ def set_status(
     schema = _load(name)
     chosen = _chosen(schema, version)
     if chosen.status == status:
-        typer.echo(f"{name}@{chosen.version} is {status} already")
+        folder.told(_path(name), "nothing", f"{name}@{chosen.version} is {status} already", json)
         return
     if status == "draft":
         raise Permanent(
@@ -206,7 +219,7 @@ def set_status(
         _activate(editor, schema, chosen.version)
     else:
         editor.set(f"versions.{chosen.version}.status", status)
-    folder.changed(editor.path, editor.text)
+    folder.changed(editor.path, editor.text, json)
 
 
 def _activate(editor: "Editor", schema: "Schema", number: int) -> None:  # type: ignore[name-defined]  # noqa: F821
@@ -256,15 +269,6 @@ def _refuse_if_it_breaks(schema: "Schema", chosen: "SchemaVersion", path: Path) 
             f"{path}: breaks {schema.name}@{chosen.version}, which is {chosen.status}: {'; '.join(broken)}; "
             f"add a new field with the next number and leave the old one as it is"
         )
-
-
-def _edit(name: str, values: dict[str, object]) -> None:
-    from ssmd.gitops.editing import Editor  # noqa: PLC0415
-
-    editor = Editor(_path(name))
-    for path, value in values.items():
-        editor.set(path, value)
-    folder.changed(editor.path, editor.text)
 
 
 def _path(name: str) -> Path:

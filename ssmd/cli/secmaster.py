@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssmd import written
+from ssmd.cli import completing
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -21,8 +23,13 @@ app = typer.Typer(
 
 SHOWN = 50
 TITLE_CHARACTERS_MAX = 40
-FeedName = Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)]
-AnyFeed = Annotated[str | None, typer.Argument(metavar="FEED", help="The feed (else: all).", show_default=False)]
+FeedName = Annotated[
+    str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+]
+AnyFeed = Annotated[
+    str | None,
+    typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed (else: all).", show_default=False),
+]
 DataFolder = Annotated[Path, typer.Option("--data", help="The data folder.")]
 AsOf = Annotated[
     str | None,
@@ -43,12 +50,16 @@ def sync(
     feed: FeedName,
     full: Annotated[bool, typer.Option("--full", help="Also what is not open: not yet, paused, closed.")] = False,
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: AsJson = False,
     data: DataFolder = Path("data"),
 ) -> None:
     """Read the venue's instruments, write down what is new, changed or gone, and tell the connectors.
 
     Exit code 0: all was read; 1: some pages could not be, what was read is kept; 2: nothing was read.
+
+    \b
+    ssmd secmaster sync kalshi
+    ssmd secmaster sync deribit --full --local
     """
     from ssmd import config, jobs  # noqa: PLC0415
 
@@ -73,7 +84,12 @@ def list_(
     json: Json = False,
     data: DataFolder = Path("data"),
 ) -> None:
-    """List instruments."""
+    """List instruments.
+
+    \b
+    ssmd secmaster list kalshi --status open
+    ssmd secmaster list deribit --as-of 2026-11-20T14:30 --json
+    """
     conditions, values = _of_feed(feed)
     if status is not None:
         conditions.append("status = ?")
@@ -95,7 +111,10 @@ def search(
     json: Json = False,
     data: DataFolder = Path("data"),
 ) -> None:
-    """Find instruments by a part of their name, whatever its case."""
+    """Find instruments by a part of their name, whatever its case.
+
+    Example: ssmd secmaster search btc --feed deribit
+    """
     conditions, values = _of_feed(feed)
     conditions.append("contains(lower(concat_ws(' ', symbol, title, event, base, quote)), lower(?))")
     _show(_rows(data, as_of, conditions, [*values, text]), every, json)
@@ -109,7 +128,10 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="One JSON array of versions, with the venue's records.")] = False,
     data: DataFolder = Path("data"),
 ) -> None:
-    """Show an instrument and all its versions; with --as-of the one that was known then."""
+    """Show an instrument and all its versions; with --as-of the one that was known then.
+
+    Example: ssmd secmaster show kalshi KXBTCD-26NOV20-T98000
+    """
     import msgspec  # noqa: PLC0415
 
     view = "instrument_versions" if as_of is None else None
@@ -142,7 +164,10 @@ def show(
 
 @app.command()
 def stats(feed: AnyFeed = None, as_of: AsOf = None, json: Json = False, data: DataFolder = Path("data")) -> None:
-    """Count instruments by feed and status, and say when the venue was asked last."""
+    """Count instruments by feed and status, and say when the venue was asked last.
+
+    Example: ssmd secmaster stats
+    """
     from ssmd import config, versions  # noqa: PLC0415
     from ssmd.cli.data import print_table  # noqa: PLC0415
 
@@ -178,18 +203,13 @@ def run_sync(workflow: str, job: object, id_: str, data: Path, local: bool, agai
     """Have it done by this folder's platform, or here."""
     import asyncio  # noqa: PLC0415
 
-    import msgspec  # noqa: PLC0415
-
     from ssmd import jobs, service  # noqa: PLC0415
     from ssmd.cli import job as running  # noqa: PLC0415
 
     if not local:
         addresses = service.addresses(data, None)
         return asyncio.run(running.by_temporal(workflow, job, id_, jobs.Synced, addresses, again))
-    done = running.here(workflow, job, data, capture=True)
-    if done.returncode:
-        raise typer.Exit(done.returncode)  # it has said why
-    return msgspec.json.decode(done.stdout, type=jobs.Synced)
+    return running.here(workflow, job, jobs.Synced, data)
 
 
 def show_synced(done: "jobs.Synced", what: str, json: bool) -> None:
@@ -214,7 +234,7 @@ def show_synced(done: "jobs.Synced", what: str, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def nanoseconds(said: str) -> int:
+def nanoseconds(said: str, option: str = "--as-of") -> int:
     """A time as people write it, UTC, in ns."""
     from datetime import UTC, datetime, timedelta  # noqa: PLC0415
 
@@ -228,7 +248,7 @@ def nanoseconds(said: str) -> int:
         at = datetime.fromisoformat(said)
     except ValueError:
         raise Permanent(
-            f"--as-of {said!r} is no time: write it as 2026-11-20, 2026-11-20T14:30:00, or in ns since 1970"
+            f"{option} {said!r} is no time: write it as 2026-11-20, 2026-11-20T14:30:00, or in ns since 1970"
         ) from None
     at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
     return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
@@ -242,9 +262,7 @@ def records(relation: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
 
 def echo_json(value: object) -> None:
     """Decimals as text without the zeros that fill them up."""
-    import msgspec  # noqa: PLC0415
-
-    typer.echo(msgspec.json.encode(_plain(value)))
+    print_json(_plain(value))
 
 
 def plain(number: Any) -> str:

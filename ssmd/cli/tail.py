@@ -1,12 +1,12 @@
 """`ssmd tail`: what a feed says, as it says it."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ssmd import written
+from ssmd.cli import completing
 from ssmd.errors import Permanent, Transient
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ TEXT_CHARACTERS_MAX = 100
 
 
 def tail(
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    feed: Annotated[
+        str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+    ],
     symbol: Annotated[str | None, typer.Option(help="Only this instrument.", show_default=False)] = None,
     channel: Annotated[Channel | None, typer.Option(help="Only these events.", show_default=False)] = None,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many lines.")] = None,
@@ -37,6 +39,8 @@ def tail(
 
     Example: ssmd tail kalshi --channel trade
     """
+    import asyncio  # noqa: PLC0415
+
     from ssmd import config, service, subjects  # noqa: PLC0415
 
     addresses = service.addresses(data, None)
@@ -56,6 +60,8 @@ def tail(
 
 async def _show(url: str, wanted: list[str], count: int | None, json: bool) -> None:
     """Write what comes on these subjects to standard output."""
+    import asyncio  # noqa: PLC0415
+
     from nats.errors import Error, SlowConsumerError  # noqa: PLC0415
 
     from ssmd import broker, capnp  # noqa: PLC0415

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmd.cli import folder
+from ssmd.cli import completing, folder
 
 if TYPE_CHECKING:
     from ssmd.up.status import Display
@@ -16,9 +16,15 @@ def up(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything that is kept.")] = Path("data"),
     feed: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Only this feed; repeatable (else: the environment's)."),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completing.feeds,
+            help="Only this feed; repeatable (else: the environment's).",
+        ),
     ] = None,
-    env: Annotated[str, typer.Option(metavar="NAME", help="What to run, and where.")] = "local",
+    env: Annotated[
+        str, typer.Option(metavar="NAME", autocompletion=completing.environments, help="What to run, and where.")
+    ] = "local",
     seconds: Annotated[
         float | None, typer.Option("--for", metavar="SECONDS", help="Stop after so long (else: Ctrl-C).")
     ] = None,
@@ -40,7 +46,13 @@ def up(
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the simulated markets.")] = None,
     config: folder.Config = None,
 ) -> int:
-    """Run the whole platform on this machine; Ctrl-C stops all of it."""
+    """Run the whole platform on this machine; Ctrl-C stops all of it.
+
+    \b
+    ssmd up
+    ssmd up --env local-all --data /tmp/market
+    ssmd up --once --replay recording.ndjson.gz --speed max --data /tmp/replayed
+    """
     from ssmd.up import supervisor, wanted  # noqa: PLC0415 - 0.4 s that other commands need not pay
 
     asked = wanted.check(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli import completing
+from ssmd.cli.as_json import print_json
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
@@ -16,20 +18,29 @@ EXIT_FINDINGS = 1
 
 
 def verify(
-    feed: Annotated[str, typer.Argument(metavar="FEED", help="The feed.", show_default=False)],
+    feed: Annotated[
+        str, typer.Argument(metavar="FEED", autocompletion=completing.feeds, help="The feed.", show_default=False)
+    ],
     date: Annotated[
-        str, typer.Argument(metavar="DATE", help="The UTC day: YYYY-MM-DD, today, yesterday or all.")
+        str,
+        typer.Argument(
+            metavar="DATE", autocompletion=completing.dates, help="The UTC day: YYYY-MM-DD, today, yesterday or all."
+        ),
     ] = "all",
     local: Annotated[bool, typer.Option("--local", help="Do it here, without a Temporal server.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per day.")] = False,
     data: DataPlace = "data",
 ) -> None:
-    """Read everything kept of a day again, make its tables again, and say what is damaged and what can mend it.
+    """Read all that is kept of a day again, and say what is damaged.
+
+    Its tables are made again, too, and what can mend the damage is told.
 
     Nothing is changed. Exit code 0: all is whole; 1: something is not; 2: it could not be looked at.
-    """
-    import msgspec  # noqa: PLC0415
 
+    \b
+    ssmd verify kalshi
+    ssmd verify kalshi 2026-11-20 --json
+    """
     from ssmd import config, jobs  # noqa: PLC0415
 
     store = data if data.startswith("s3://") else ""
@@ -39,7 +50,7 @@ def verify(
         scrub = jobs.Scrub(name, day, store=store)
         verified.append(_verify(scrub, Path("data" if store else data), local or bool(store)))
         if json:
-            typer.echo(msgspec.json.encode(verified[-1]).decode())
+            print_json(verified[-1])
     if not json:
         _show(verified)
     if any(v.findings for v in verified):
@@ -71,8 +82,6 @@ def _verify(day: "jobs.Scrub", data: Path, local: bool) -> "jobs.Verified":
     """Run the job by this folder's own platform, or here if there is none."""
     import asyncio  # noqa: PLC0415
 
-    import msgspec  # noqa: PLC0415
-
     from ssmd import jobs, service  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
 
@@ -85,10 +94,7 @@ def _verify(day: "jobs.Scrub", data: Path, local: bool) -> "jobs.Verified":
     if addresses is not None:
         again = f"ssmd verify {day.feed} {day.date}"
         return asyncio.run(job.by_temporal("VerifyArchive", day, day.verify_id, jobs.Verified, addresses, again))
-    done = job.here("VerifyArchive", day, data, capture=True)
-    if done.returncode:
-        raise typer.Exit(done.returncode)  # it has said why
-    return msgspec.json.decode(done.stdout, type=jobs.Verified)
+    return job.here("VerifyArchive", day, jobs.Verified, data)
 
 
 def _show(verified: "Sequence[jobs.Verified]") -> None:

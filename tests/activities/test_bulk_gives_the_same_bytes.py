@@ -264,6 +264,9 @@ class Several:
         frame = msgspec.json.decode(wire, type=Levels)
         return [BookDelta("M", None, "bid", price, size) for price, size in frame.changes]
 
+    def channels(self) -> dict[str, tuple[type, ...]]:
+        return {"book": (BookDelta,)}
+
     def bulk(self, channel: str) -> Bulk:
         def columns(frames: Sequence[Levels]) -> Columns:
             changes = [change for frame in frames for change in frame.changes]

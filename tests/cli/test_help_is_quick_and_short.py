@@ -9,7 +9,19 @@ import pytest
 from ssmd import __version__
 
 SSMD = Path(sys.executable).parent / "ssmd"
-HEAVY = ("duckdb", "pyarrow", "pydantic", "temporalio", "httpx", "rich", "nats", "cryptography", "websockets")
+HEAVY = (
+    "duckdb",
+    "pyarrow",
+    "pydantic",
+    "temporalio",
+    "httpx",
+    "rich",
+    "nats",
+    "cryptography",
+    "websockets",
+    "asyncio",
+    "prompt_toolkit",
+)
 
 
 def told(*arguments: str) -> str:
@@ -20,7 +32,7 @@ def told(*arguments: str) -> str:
 def test_help_fits_one_screen(arguments: tuple[str, ...]) -> None:
     lines = told(*arguments).splitlines()
     assert lines[0].startswith("Usage: ssmd")
-    assert len(lines) <= 40
+    assert len(lines) <= 45
     assert max(len(line) for line in lines) <= 80
 
 

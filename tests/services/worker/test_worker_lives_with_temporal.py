@@ -137,7 +137,7 @@ def test_an_interrupted_local_job_ends_soon_and_publishes_nothing(tmp_path: Path
         start = time.monotonic()
         job.send_signal(signal.SIGTERM)
         rest = job.stderr.read()
-        assert job.wait(10) == 2
+        assert job.wait(10) == 130
     assert time.monotonic() - start < 9
-    assert "was interrupted" in rest
+    assert rest.splitlines()[-1].startswith("RollupDay was interrupted: what was finished is kept")
     assert not (tmp_path / "lake").exists()
