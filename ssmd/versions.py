@@ -30,15 +30,15 @@ KEEP_MERGED_NS = 24 * 3600 * 1_000_000_000  # readers that began before may stil
 
 _DECIMAL = pa.decimal128(38, 20)
 _COMMON: list[tuple[str, pa.DataType]] = [
-    ("feed", pa.string()),  # as in feeds/
-    ("symbol", pa.string()),  # the venue's name of the instrument (of fees: or a series)
-    ("valid_from", pa.int64()),  # ns, when the venue's answer came
-    ("change", pa.string()),  # listed, changed, delisted
+    ("feed", pa.string()),
+    ("symbol", pa.string()),
+    ("valid_from", pa.int64()),
+    ("change", pa.string()),
 ]
 _TAIL: list[tuple[str, pa.DataType]] = [
-    ("raw", pa.string()),  # the venue's own record, JSON
-    ("revision", pa.int64()),  # of the manifest with which the row came
-    ("digest", pa.string()),  # of what makes it another version
+    ("raw", pa.string()),
+    ("revision", pa.int64()),
+    ("digest", pa.string()),
 ]
 
 
@@ -57,22 +57,22 @@ INSTRUMENTS = Table(
     pa.schema(
         [
             *_COMMON,
-            ("status", pa.string()),  # upcoming, open, paused, closed, settled, delisted
-            ("kind", pa.string()),  # spot, perpetual, future, option, combo, binary, scalar, other
-            ("series", pa.list_(pa.string())),  # the words by which an environment selects it
-            ("base", pa.string()),  # what is traded
-            ("quote", pa.string()),  # what it is paid in
-            ("event", pa.string()),  # what it belongs to, where the venue groups instruments
-            ("title", pa.string()),  # for readers
-            ("tick_size", _DECIMAL),  # the price's step, the finest there is
-            ("lot_size", _DECIMAL),  # the size's step
-            ("contract_size", _DECIMAL),  # what one contract is of
-            ("strike", _DECIMAL),  # of an option, or of a binary one
-            ("ts_open", pa.int64()),  # ns, trading begins
-            ("ts_close", pa.int64()),  # ns, trading ends
-            ("ts_expiry", pa.int64()),  # ns
-            ("ts_settled", pa.int64()),  # ns
-            ("settlement_value", _DECIMAL),  # what one contract paid
+            ("status", pa.string()),
+            ("kind", pa.string()),
+            ("series", pa.list_(pa.string())),
+            ("base", pa.string()),
+            ("quote", pa.string()),
+            ("event", pa.string()),
+            ("title", pa.string()),
+            ("tick_size", _DECIMAL),
+            ("lot_size", _DECIMAL),
+            ("contract_size", _DECIMAL),
+            ("strike", _DECIMAL),
+            ("ts_open", pa.int64()),
+            ("ts_close", pa.int64()),
+            ("ts_expiry", pa.int64()),
+            ("ts_settled", pa.int64()),
+            ("settlement_value", _DECIMAL),
             *_TAIL,
         ]
     ),
@@ -83,12 +83,12 @@ FEES = Table(
     pa.schema(
         [
             *_COMMON,
-            ("of", pa.string()),  # instrument, or series: then `symbol` is one
-            ("volume", _DECIMAL),  # turnover of 30 days (USD) from which on it holds
-            ("maker", _DECIMAL),  # fraction of `basis`; negative: a rebate
-            ("taker", _DECIMAL),  # fraction of `basis`
-            ("basis", pa.string()),  # value (price x size), amount (size), p(1-p) (size x price x (1 - price))
-            ("since", pa.int64()),  # ns, when the venue says that it begins or began
+            ("of", pa.string()),
+            ("volume", _DECIMAL),
+            ("maker", _DECIMAL),
+            ("taker", _DECIMAL),
+            ("basis", pa.string()),
+            ("since", pa.int64()),
             *_TAIL,
         ]
     ),

@@ -10,7 +10,7 @@ import io
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from ssmd import (
     subjects,
     tables,
     versions,
+    views,
 )
 from ssmd import storage as stores
 from ssmd.cli import rows, tail
@@ -175,14 +176,13 @@ def _layout(module: Any) -> str:
 def _columns_of_tables(data: Path) -> list[str]:
     out = ["### every table", "", "| column | type | meaning |", "|---|---|---|"]
     common = tables.schema("status", _SIGN)
-    out += [_row(f"`{name}`", _type(common.field(name).type), meaning) for name, meaning in tables.COMMON.items()]
+    out += [_row(f"`{name}`", _type(common.field(name).type), _said(meant)) for name, meant in tables.COMMON.items()]
     for table in tables.TABLES:
-        struct, names, more = _MEANT_BY[table]
-        out += ["", f"### {table}", "", _words(struct).partition("\n\n")[0], ""]
+        view = views.VIEWS[table]
+        out += ["", f"### {table}", "", f"{view.said[0].upper()}{view.said[1:]}.", ""]
         out += ["| column | type | meaning |", "|---|---|---|"]
-        comments = {names.get(name, name): comment for name, comment in meanings(struct).items()} | more
         own = [field for field in tables.schema(table, _SIGN) if field.name not in tables.COMMON]
-        out += [_row(f"`{field.name}`", _type(field.type), comments[field.name]) for field in own]
+        out += [_row(f"`{field.name}`", _type(field.type), _said(view.columns[field.name])) for field in own]
         out += _first_row(data, f"SELECT * FROM {table} WHERE feed = '{FEED}' ORDER BY ts_recv, n, item LIMIT 1")
     return [*out, ""]
 
@@ -196,26 +196,23 @@ def _first_row(data: Path, sql: str) -> list[str]:
     return ["", *_code([re.sub(LEVELS, r"[\1…]", text)], "json")[:-1]] if text else []
 
 
-# Which struct says what a table's columns mean; what they are called there; and what is the table's alone.
-_MEANT_BY: dict[str, tuple[type, Mapping[str, str], Mapping[str, str]]] = {
-    "trades": (events.Trade, {}, {}),
-    "tickers": (events.Ticker, {}, {}),
-    "book_deltas": (events.BookDelta, {}, {}),
-    "book_snapshots": (events.BookSnapshot, {}, {}),
-    "status": (events.Status, {}, {}),
-    "sessions": (events.Session, {"conn": "session"}, {"detail": "the whole row, JSON"}),
-    "gaps": (events.Gap, {"conn": "session", "start": "ts_start", "end": "ts_end"}, {}),
+def _said(meant: tables.Meaning) -> str:
+    return f"{meant.said} ({meant.unit})" if meant.unit else meant.said
+
+
+_OF_FILES = {  # columns that the views leave out
+    "revision": tables.Meaning("of the manifest with which the row came"),
+    "digest": tables.Meaning("of what makes it another version"),
 }
 
 
 def _columns_of_versions(data: Path) -> list[str]:
-    source = inspect.getsource(versions)
-    comments = dict(re.findall(r'^ +\("(\w+)", .+\),  # (.+)$', source, re.MULTILINE))
     out = []
     for table in versions.TABLES:
+        meant = views.VIEWS[f"{table.name.removesuffix('s')}_versions"].columns | _OF_FILES
         out += [f"### {table.name}", "", f"Key: feed, {', '.join(table.key)}.", "", "| column | type | meaning |"]
         out += ["|---|---|---|"]
-        out += [_row(f"`{field.name}`", _type(field.type), comments[field.name]) for field in table.schema]
+        out += [_row(f"`{field.name}`", _type(field.type), _said(meant[field.name])) for field in table.schema]
         out += [*_first_row(data, f"SELECT * EXCLUDE (raw) FROM {table.name} ORDER BY symbol LIMIT 1"), ""]
     return out
 
