@@ -24,6 +24,7 @@ def build() -> typer.Typer:
         fees,
         gaps,
         key,
+        plot,
         publish,
         quarantine,
         query,
@@ -50,6 +51,7 @@ def build() -> typer.Typer:
     app.command()(tail.tail)
     app.command()(query.query)
     app.add_typer(data.app, name="data")
+    app.add_typer(plot.app, name="plot")
     app.command()(rollup.rollup)
     app.command()(rollup.seal)
     app.command()(gaps.gaps)

@@ -89,9 +89,8 @@ def test_of_a_range_only_its_files_are_fetched(setting: Setting, tmp_path: Path)
     store = Counting(setting.store)
     with lake.open(mirror.Mirror(store, tmp_path)) as there:  # type: ignore[arg-type]
         before = len(store.reads)
-        rows = there.read(
-            "trades", feed=FEED, start=midnight() + HOUR, end=midnight() + HOUR + HOUR // 2, columns=["n"]
-        )
+        start = midnight() + HOUR
+        rows = there.read("trades", feed=FEED, start=start, end=start + HOUR // 2, columns=["n"])
         assert rows.arrow().num_rows
         there.sql(f"FROM bars('{GOLD}', {start}, {start + 1})").fetchall()
         fetched = {path for path, _ in store.reads[before:] if path.startswith("lake/")}
