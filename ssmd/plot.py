@@ -23,7 +23,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ssmd import coverage, ledger, timeline, written
-from ssmd.clock import DAY_NS, SECOND_NS, date_of
+from ssmd.clock import DAY_NS, date_of
 from ssmd.coverage import CONDITIONS, Coverage, Span
 from ssmd.errors import Permanent
 from ssmd.events import GapCause
@@ -37,7 +37,12 @@ COLUMNS = 240
 BINS_MAX = 160
 DEPTH_LEVELS = 12  # of each side, at least
 INSTRUMENTS_MAX = 40
-STEPS_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 86400)
+STEPS_MS = [
+    1,
+    10,
+    100,
+    *(1000 * s for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 86400)),
+]
 STYLE = {
     "svg.hashsalt": "ssmd",
     "svg.fonttype": "none",
@@ -73,10 +78,10 @@ class Range:
 
 def price(lake: Lake, shown: Range, missing: Sequence[tuple[str, Span]]) -> Figure:
     """Prices of trades between the best bid and ask, over the volume by taker. Raises Permanent if there is nothing."""
-    step = next((s for s in STEPS_SECONDS if (shown.end - shown.start) / SECOND_NS / s <= BARS_MAX), STEPS_SECONDS[-1])
+    step = next((ms for ms in STEPS_MS if (shown.end - shown.start) / ms <= BARS_MAX * 1_000_000), STEPS_MS[-1])
     where = f"{_quoted(shown.symbol)}, {shown.start}, {shown.end}"
     named = f"feed := {_quoted(shown.feed)}"
-    bars = lake.sql(f"FROM bars({where}, every := '{step} seconds', {named})").fetchnumpy()
+    bars = lake.sql(f"FROM bars({where}, every := '{step} milliseconds', {named})").fetchnumpy()
     finest = (shown.end - shown.start) // QUOTES_MAX + 1
     quotes = lake.sql(
         f"SELECT ts_recv, bid, ask FROM top_of_book({where}, {named}) "  # noqa: S608 - our own words, quoted
@@ -96,8 +101,8 @@ def price(lake: Lake, shown: Range, missing: Sequence[tuple[str, Span]]) -> Figu
             for side in (bid, ask):
                 above.step(times, side, where="post", color="#5f9e8f", lw=0.6)
         if len(bars["ts_start"]):
-            starts, width = _times(bars["ts_start"]), np.timedelta64(step, "s")
-            middles = starts + np.timedelta64(step * SECOND_NS // 2, "ns")
+            starts, width = _times(bars["ts_start"]), np.timedelta64(step, "ms")
+            middles = starts + np.timedelta64(step * 500_000, "ns")
             above.vlines(middles, _floats(bars["low"]), _floats(bars["high"]), color=timeline.INK, lw=1.1)
             above.plot(middles, _floats(bars["close"]), ".", color=timeline.INK, ms=2.6)
             buy, sell = _floats(bars["buy_volume"]), _floats(bars["sell_volume"])
@@ -413,8 +418,11 @@ def _floats(values: Any) -> Any:
     return np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
 
 
-def _step(seconds: int) -> str:
-    return f"{seconds} s" if seconds < 60 else f"{seconds // 60} min" if seconds < 3600 else f"{seconds // 3600} h"
+def _step(ms: int) -> str:
+    for unit, length in (("h", 3_600_000), ("min", 60_000), ("s", 1000)):
+        if ms >= length:
+            return f"{ms // length} {unit}"
+    return f"{ms} ms"
 
 
 def _quoted(text: str) -> str:

@@ -64,7 +64,7 @@ def depth(
 @app.command()
 def coverage(
     feed: Feed,
-    month: Annotated[str, typer.Argument(metavar="MONTH", help="YYYY-MM.", show_default=False)],
+    month: Annotated[str, typer.Argument(metavar="MONTH", help="YYYY-MM; or today, for this one.", show_default=False)],
     to: To,
     data: DataPlace = "data",
 ) -> None:
@@ -76,7 +76,9 @@ def coverage(
     import time  # noqa: PLC0415
 
     _check(to)
-    said = re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])", month)
+    from ssmd.clock import date_of  # noqa: PLC0415
+
+    said = re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])", date_of(time.time_ns())[:7] if month == "today" else month)
     if said is None:
         raise Permanent(f"{month!r} is no month: write it as 2026-11")
     from ssmd import ledger, plot  # noqa: PLC0415
@@ -140,4 +142,4 @@ def _write(figure: "Figure", to: Path) -> None:
     from ssmd import durable, plot  # noqa: PLC0415
 
     durable.replace(to, plot.drawn(figure, "svg" if to.suffix == ".svg" else "png"))
-    typer.echo(f"the picture is {to}", err=True)
+    typer.echo(f"the picture is {to}")

@@ -21,9 +21,9 @@ def test_every_cell_runs_and_shows_what_it_says(tmp_path: Path, monkeypatch: pyt
     done = NotebookClient(notebook, timeout=90, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
     shown = {cell["id"]: json.dumps(cell["outputs"]) for cell in done.cells if cell.cell_type == "code"}
     assert (tmp_path / "data" / "lake" / "trades").is_dir()
-    assert "KX" in shown["lake"] and "0 rows" not in shown["lake"]
+    assert "KX" in shown["lake"] and " 0 rows" not in shown["lake"]
     for cell, column in (("range", "vwap"), ("top", "bid_size"), ("quoted", "from_mid"), ("gaps", "condition")):
-        assert column in shown[cell] and "0 rows" not in shown[cell], shown[cell]
+        assert column in shown[cell] and " 0 rows" not in shown[cell], shown[cell]
     assert "trades of kalshi are not whole in that range: uncovered of KX" in shown["strict"]
     assert "shape: (3, 4)" in shown["strict"]
     assert "image/png" in shown["plot"]

@@ -110,9 +110,9 @@ def test_sampled_books_are_those_of_the_frames(day: Talked, shown: plot.Range, o
 def test_a_price_is_where_its_trade_was(day: Talked, shown: plot.Range, opened: lake.Lake) -> None:
     figure = plot.price(opened, shown, [])
     closes = next(line for line in figure.axes[0].lines if line.get_marker() == ".")
-    last = {}
+    last, step = {}, SECOND  # of 60 s it is the first that makes no more than 300 bars
     for frame, trade in plain.trades(day.data, day.feed, shown.symbol):
-        last[frame.ts // SECOND * SECOND + SECOND // 2] = float(Decimal(trade.price))
+        last[frame.ts // step * step + step // 2] = float(Decimal(trade.price))
     xs = np.asarray(closes.get_xdata()).astype("int64")
     assert dict(zip(xs.tolist(), np.asarray(closes.get_ydata()).tolist(), strict=True)) == last
 
