@@ -33,7 +33,7 @@ from activities.replay import read_lines
 from activities.rest import Rest, key_of, of_feed
 from activities.together import meanwhile
 from exchanges.port import BulkGrammar, EventGrammar, TradesRequest, Unparsable, Venue
-from ssmd import archive, broker, config, coverage, durable, frames, jobs, ledger, subjects
+from ssmd import archive, broker, config, coverage, durable, frames, jobs, ledger, moments, subjects
 from ssmd.clock import DAY_NS, SECOND_NS, SystemClock, date_of
 from ssmd.errors import Permanent, Transient
 from ssmd.events import REPAIRED, UNREPAIRABLE, Gap, Session, Trade
@@ -552,16 +552,12 @@ def _window(missing: jobs.Missing, gaps: Iterable[Gap]) -> jobs.Window:
 
 
 def _ns(what: str, text: str) -> int:
-    if text.isascii() and text.isdigit():
-        return int(text)
     try:
-        moment = datetime.fromisoformat(text)
+        return moments.ns_of(text)
     except ValueError:
         raise Permanent(
             f"the {what} {text!r} is no time: write it like 2026-11-20T14:00:00Z, or in ns since the epoch"
         ) from None
-    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * SECOND_NS + since.microseconds * 1000
 
 
 def _dates(low: int, high: int) -> list[str]:

@@ -126,8 +126,9 @@ _RAW = {
 _GAPS = (
     "CREATE VIEW gaps AS SELECT 'kalshi' AS feed, conn AS session, frame.gap, frame.cause, "
     "frame.start AS ts_start, frame.end AS ts_end, frame.symbols "
-    "FROM read_json('{raw}/_gap_*.jsonl.gz', format = 'newline_delimited', columns = {{ts_recv: 'BIGINT', conn: 'VARCHAR', "
-    "n: 'BIGINT', frame: 'STRUCT(gap VARCHAR, cause VARCHAR, start BIGINT, \"end\" BIGINT, symbols VARCHAR[])'}}) "
+    "FROM read_json('{raw}/_gap_*.jsonl.gz', format = 'newline_delimited', columns = {{ts_recv: 'BIGINT', "
+    "conn: 'VARCHAR', n: 'BIGINT', "
+    "frame: 'STRUCT(gap VARCHAR, cause VARCHAR, start BIGINT, \"end\" BIGINT, symbols VARCHAR[])'}}) "
     "QUALIFY row_number() OVER (PARTITION BY frame.gap ORDER BY ts_recv DESC, n DESC) = 1"
 )
 

@@ -27,6 +27,7 @@ def build() -> typer.Typer:
         fees,
         gaps,
         layout,
+        plot,
         publish,
         quarantine,
         query,
@@ -60,6 +61,7 @@ def build() -> typer.Typer:
     app.command(rich_help_panel=layout.ASK)(query.query)
     app.command(rich_help_panel=layout.ASK)(shell.shell)
     app.add_typer(data.app, name="data", rich_help_panel=layout.ASK)
+    app.add_typer(plot.app, name="plot", rich_help_panel=layout.ASK)
     app.add_typer(secmaster.app, name="secmaster", rich_help_panel=layout.ASK)
     app.add_typer(fees.app, name="fees", rich_help_panel=layout.ASK)
     app.command(rich_help_panel=layout.PROVE)(gaps.gaps)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmd import written
 from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.cli.where import DataPlace, where
@@ -16,10 +15,8 @@ if TYPE_CHECKING:
     import duckdb
 
     from ssmd.config import Places
-    from ssmd.events import Gap
 
 BATCH_ROWS = 100_000
-GAPS_TOLD_MAX = 10
 # By the end of the file's name; how DuckDB writes it, None: Arrow's own way.
 FORMATS = {
     ".parquet": "FORMAT parquet, COMPRESSION zstd",
@@ -28,15 +25,6 @@ FORMATS = {
     ".jsonl": "FORMAT json",
     ".jsonl.gz": "FORMAT json, COMPRESSION gzip",
     ".arrow": None,
-}
-# What gaps take rows from, and whether a backfill brings them back.
-MARKET_DATA = {
-    "raw": False,
-    "trades": True,
-    "tickers": False,
-    "book_deltas": False,
-    "book_snapshots": False,
-    "status": False,
 }
 
 
@@ -63,7 +51,7 @@ def export(
         str | None, typer.Option("--where", metavar="SQL", help='A condition, such as "size > 100".')
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse if something is missing in it that no backfill has mended.")
+        bool, typer.Option("--strict", help="Refuse if not all of it is there: name feed, start and end.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there already.")] = False,
     json: AsJson = False,
@@ -74,8 +62,8 @@ def export(
     Rows come hour by hour, in each by instrument and then by time. Exit code 2 and no file if it is refused.
 
     \b
-    ssmd data export trades --feed kalshi --start 2026-11-20 --end 2026-11-21 --to trades.parquet
-    ssmd data export tickers --symbol BTC/USD --where "bid is not null" --strict --to quotes.csv.gz
+    ssmd data export trades --feed kalshi --start 2026-11-20 --end 2026-11-21 --strict --to trades.parquet
+    ssmd data export tickers --symbol BTC/USD --where "bid is not null" --to quotes.csv.gz
     """
     from ssmd import durable, views  # noqa: PLC0415
 
@@ -98,7 +86,7 @@ def export(
     places = where(data)
     select = _select(table, feed, symbol, start_ns, end_ns, where_)
     if strict:
-        _refuse_gaps(places, table, feed, symbol, start_ns, end_ns)
+        _refuse_missing(places, table, feed, symbol, start_ns, end_ns)
     rows = 0
 
     def write(aside: Path) -> None:
@@ -154,6 +142,18 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def _refuse_missing(
+    places: "Places", table: str, feed: str | None, symbol: str | None, start_ns: int | None, end_ns: int | None
+) -> None:
+    """Raises Permanent, with what is missing, unless all of the part is there."""
+    if feed is None or start_ns is None or end_ns is None:
+        raise Permanent("--strict needs to know what is to be whole: give --feed, --start and --end")
+    from ssmd import lake  # noqa: PLC0415
+
+    with lake.open(places) as opened:
+        opened.check_whole(table, feed=feed, symbols=symbol, start=start_ns, end=end_ns)
+
+
 def _write(places: "Places", select: str, file: Path, how: str | None, told: str, *, nested_as_json: bool) -> int:
     """The rows, into a file; how many they are."""
     from ssmd import lake  # noqa: PLC0415
@@ -196,44 +196,3 @@ def _arrow(relation: "duckdb.DuckDBPyRelation", file: Path) -> int:
             writer.write_batch(batch)
             count += batch.num_rows
     return count
-
-
-# --------------------------------------------------------------------------------------------------------- strict
-
-
-def _refuse_gaps(
-    places: "Places", table: str, feed: str | None, symbol: str | None, start_ns: int | None, end_ns: int | None
-) -> None:
-    """Raises Permanent, with the gaps, if the part touches some that are not repaired."""
-    if table not in MARKET_DATA:
-        raise Permanent(f"--strict: gaps take nothing from {table}: leave it out")
-    found = missing(places, table, feed, symbol, start_ns, end_ns)
-    if not found:
-        return
-    for gap in found[:GAPS_TOLD_MAX]:
-        whose = "all" if not gap.symbols else ", ".join(gap.symbols[:2]) + (" …" if len(gap.symbols) > 2 else "")
-        until = "until now" if gap.end is None else f"for {written.length(max(gap.end - gap.start, 0))}"
-        typer.echo(f"{gap.feed}  {written.when(gap.start)}  {until}  {gap.cause} of {whose}  {gap.gap}", err=True)
-    more = f", {len(found) - GAPS_TOLD_MAX:,} more than are listed" if len(found) > GAPS_TOLD_MAX else ""
-    mend = "`ssmd backfill FEED` fetches trades" if table == "trades" else "what was not received then is not to be had"
-    raise Permanent(
-        f"--strict: {table} has {len(found):,} unrepaired gap{'s' * (len(found) != 1)} there{more}: {mend}; "
-        "choose another time, or leave out --strict"
-    )
-
-
-def missing(
-    places: "Places", table: str, feed: str | None, symbol: str | None, start_ns: int | None, end_ns: int | None
-) -> "list[Gap]":
-    """The gaps that such a part of a table touches and that nothing has mended."""
-    from ssmd import ledger  # noqa: PLC0415
-
-    return [
-        gap
-        for recorded in ledger.recorded(places.archive, feed)
-        for gap in recorded.gaps
-        if not (MARKET_DATA[table] and gap.repaired)
-        and (symbol is None or not gap.symbols or symbol in gap.symbols)
-        and (end_ns is None or gap.start < end_ns)
-        and (start_ns is None or gap.end is None or gap.end >= start_ns)
-    ]

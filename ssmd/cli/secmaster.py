@@ -236,22 +236,18 @@ def show_synced(done: "jobs.Synced", what: str, json: bool) -> None:
 
 def nanoseconds(said: str, option: str = "--as-of") -> int:
     """A time as people write it, UTC, in ns."""
-    from datetime import UTC, datetime, timedelta  # noqa: PLC0415
+    from ssmd import moments  # noqa: PLC0415
 
-    if said.isdecimal() and len(said) >= 12:
-        return int(said)
     if said == "now":
         import time  # noqa: PLC0415
 
         return time.time_ns()
     try:
-        at = datetime.fromisoformat(said)
+        return moments.ns_of(said)
     except ValueError:
         raise Permanent(
             f"{option} {said!r} is no time: write it as 2026-11-20, 2026-11-20T14:30:00, or in ns since 1970"
         ) from None
-    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
 
 
 def records(relation: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
     import ssmd.lake
     ssmd.lake.connect("data").sql("select symbol, count(*) from trades group by all").show()
+    ssmd.lake.open("data").read("trades", feed="kalshi", start="2026-11-20", end="2026-11-21", strict=True).polars()
 
 Views: `raw` (every archived frame), `trades`, `tickers`, `book_deltas`, `book_snapshots`, `status`, `sessions`,
 `gaps`, `coverage` (what of a day is there, by instrument), `instruments` and `fees` (the latest version of each),
@@ -11,6 +12,7 @@ Views: `raw` (every archived frame), `trades`, `tickers`, `book_deltas`, `book_s
 A view shows what was there when the connection was made.
 """
 
+from ssmd.lake.reading import Incomplete, Lake, Missing, Rows, open  # noqa: A004 - ssmd.lake.open
 from ssmd.lake.views import VIEWS, connect, refusal
 
-__all__ = ["VIEWS", "connect", "refusal"]
+__all__ = ["VIEWS", "Incomplete", "Lake", "Missing", "Rows", "connect", "open", "refusal"]

@@ -119,10 +119,9 @@ CREATE MACRO book_at_of(of_symbol, at_ns, of_feed) AS TABLE
 CREATE MACRO book_at(of_symbol, at_ns, feed := NULL) AS TABLE
     SELECT side, price, size FROM book_at_of(of_symbol, at_ns, feed);
 
--- The best bid and ask from `ts_recv` to `ts_until`: one row for each change in [start_ns, end_ns), and before them
--- the one that held when it began. After each frame, never within it. A row without a frame (`n`) says that from there
--- on nothing is known, until the next snapshot.
-CREATE MACRO top_of_book_of(of_symbol, start_ns, end_ns, of_feed) AS TABLE
+-- What happened to the books that held in [start_ns, end_ns), from their snapshots on, as long as they were known: a row
+-- for each frame's every level, and one more for each snapshot, which may have none.
+CREATE MACRO book_events(of_symbol, start_ns, end_ns, of_feed) AS TABLE
     WITH books AS MATERIALIZED (
         FROM books_between(of_symbol, start_ns, end_ns, of_feed)
     ),
@@ -139,15 +138,24 @@ CREATE MACRO top_of_book_of(of_symbol, start_ns, end_ns, of_feed) AS TABLE
           AND d.ts_recv >= (SELECT min(ts_recv) FROM books)
           AND (k.next IS NULL OR {ts_recv: d.ts_recv, conn: d.conn, n: d.n, item: d.item} < k.next)
           AND (k.known_until IS NULL OR d.ts_recv < k.known_until)
+    )
+    SELECT feed, book, ts_recv, n, place FROM snapshots
+    UNION ALL BY NAME
+    SELECT feed, book, ts_recv, n, place, 'bid' AS side, unnest(bids, recursive := true) FROM snapshots
+    UNION ALL BY NAME
+    SELECT feed, book, ts_recv, n, place, 'ask' AS side, unnest(asks, recursive := true) FROM snapshots
+    UNION ALL BY NAME
+    FROM deltas;
+
+-- The best bid and ask from `ts_recv` to `ts_until`: one row for each change in [start_ns, end_ns), and before them
+-- the one that held when it began. After each frame, never within it. A row without a frame (`n`) says that from there
+-- on nothing is known, until the next snapshot.
+CREATE MACRO top_of_book_of(of_symbol, start_ns, end_ns, of_feed) AS TABLE
+    WITH books AS MATERIALIZED (
+        FROM books_between(of_symbol, start_ns, end_ns, of_feed)
     ),
-    events AS (
-        SELECT feed, book, ts_recv, n, place FROM snapshots  -- its frame, though it may have no levels
-        UNION ALL BY NAME
-        SELECT feed, book, ts_recv, n, place, 'bid' AS side, unnest(bids, recursive := true) FROM snapshots
-        UNION ALL BY NAME
-        SELECT feed, book, ts_recv, n, place, 'ask' AS side, unnest(asks, recursive := true) FROM snapshots
-        UNION ALL BY NAME
-        FROM deltas
+    events AS MATERIALIZED (
+        FROM book_events(of_symbol, start_ns, end_ns, of_feed)
     ),
     prices AS (
         SELECT side, price,

@@ -118,7 +118,7 @@ CREATE MACRO trades_with_quotes_of(of_symbol, start_ns, end_ns, of_feed) AS TABL
         UNION ALL BY NAME
         SELECT q.feed, q.ts_recv AS traded_at, q.conn, coalesce(q.n, 0) AS n,
             {bid: q.bid, bid_size: q.bid_size, ask: q.ask, ask_size: q.ask_size} AS quote
-        FROM top_of_book_of(of_symbol, start_ns, end_ns, of_feed) AS q
+        FROM top_of_book_of(of_symbol, start_ns - 1, end_ns, of_feed) AS q  -- what held before a trade at the very start
     ),
     quoted AS (
         SELECT * EXCLUDE (quote), quote IS NOT NULL AS is_quote,

@@ -68,7 +68,7 @@ def connect(data: str | Path | config.Places = "data", *, verify: bool | None = 
     that are new or have changed since they were last found whole (1.4 GB/s and core, once; then a look at each), with
     `verify=True` all of them, with `verify=False` none (only presence and size are looked at).
     """
-    places = _places(data)
+    places = places_at(data)
     places.check()
     # All that is needed is built into DuckDB: nothing is ever fetched.
     offline: dict[str, str | bool | int | float | list[str]] = {
@@ -133,7 +133,7 @@ def _versions(table: versions.Table, columns: list[str], lake: Path, check: Chec
     return f"SELECT {chosen} FROM read_parquet({paths}, hive_partitioning = false)"  # noqa: S608 - our own names
 
 
-def _places(data: str | Path | config.Places) -> config.Places:
+def places_at(data: str | Path | config.Places) -> config.Places:
     if isinstance(data, config.Places):
         return data
     if str(data).startswith("s3://"):
@@ -211,7 +211,7 @@ def _make_view(
             raise
         told = ours
     # Each column raises, and so does counting rows: no query can take the absence for an empty table.
-    wrong = f"error({_text(told)})"
+    wrong = f"error({quoted(told)})"
     raising = ", ".join(f"{wrong}::{kind} AS {column}" for column, kind in columns.items())
     select = f"SELECT {raising} FROM range(1) WHERE {wrong} IS NULL"  # noqa: S608 - our own sentence, quoted
     connection.execute(f"CREATE VIEW {name} AS {select}")
@@ -300,7 +300,7 @@ def _coverage(lake: Path, days: Iterable[tables.LakeDay]) -> str | None:
         "gap_ns MAP(VARCHAR, BIGINT), gaps BIGINT)[]'}"
     )
     size = 2 * max(path.stat().st_size for path in paths)  # a manifest is one JSON object; many symbols make it long
-    names = ", ".join(_text(str(path.absolute())) for path in paths)
+    names = ", ".join(quoted(str(path.absolute())) for path in paths)
     return f"""
         SELECT
             feed, date, unnest(of.symbols) AS symbol,
@@ -340,8 +340,8 @@ def _duckdb_type(kind: pa.DataType) -> str:
 def _list(files: Iterable[Named], where: Where) -> str:
     # DuckDB opens the first to know the columns: rather one that is here.
     places = sorted((where(file.path) for file in files), key=lambda place: place.startswith("s3://"))
-    return f"[{', '.join(map(_text, places))}]"
+    return f"[{', '.join(map(quoted, places))}]"
 
 
-def _text(value: str) -> str:
+def quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"

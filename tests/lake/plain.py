@@ -125,3 +125,13 @@ def quotes(data: Path, feed: str, symbol: str) -> list[tuple[int, str, int, Top]
 
 def trades(data: Path, feed: str, symbol: str) -> list[tuple[Frame, Trade]]:
     return [(f, e) for f in archived(data, feed) for e in f.events if isinstance(e, Trade) and e.symbol == symbol]
+
+
+def snapshot_after(data: Path, feed: str, symbol: str, ts: int) -> int:
+    """When the first snapshot after a time came."""
+    return min(
+        f.ts
+        for f in archived(data, feed)
+        for e in f.events
+        if isinstance(e, BookSnapshot) and e.symbol == symbol and f.ts > ts
+    )

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import msgspec
 import pyarrow as pa
 import pytest
 
-from ssmd import archive, durable
+from ssmd import durable
 from ssmd.cli import run
 from ssmd.events import Gap
-from tests.lake.archives import DATE, FEED, GOLD, SECOND, SILVER, a_day
+from tests.lake.archives import DATE, FEED, GOLD, HOUR, SILVER, ArchivedDay, a_day, midnight
 
 SSMD = Path(sys.executable).parent / "ssmd"
 FORMATS = ("parquet", "csv", "csv.gz", "jsonl", "jsonl.gz", "arrow")
@@ -102,7 +101,6 @@ def test_raw_frames_come_out_as_they_came_in(data: Path, tmp_path: Path) -> None
         (["fees", "--to", "x.csv", "--end", DATE], "--end: fees has no column ts_recv"),
         (["trades", "--to", "x.csv", "--where", "prise > 1"], "prise"),
         (["trades", "--to", "x.arrow", "--where", "error('it broke')"], "it broke"),
-        (["gaps", "--to", "x.csv", "--strict"], "--strict: gaps take nothing from gaps"),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence_and_no_file(
@@ -161,43 +159,43 @@ def test_ctrl_c_ends_it_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- strict
 
 
-def gapped(folder: Path, repair: str) -> Path:
-    """A day with one gap of GOLD's at half past one."""
-    day = a_day()
-    manifest = day.write(folder / "archive")
-    start = day.start + 5400 * SECOND
-    gap = Gap("g9", FEED, day.conn, [GOLD], start, start + SECOND, "disconnect", "the socket ended", repair)
-    manifest = msgspec.structs.replace(manifest, gaps=[msgspec.Raw(msgspec.json.encode(gap))])
-    archive.save_manifest(archive.manifest_path(folder / "archive", FEED, DATE), manifest)
+@pytest.fixture(scope="module")
+def gapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gold is listened to from 1 to 5 o'clock, but for a gap from 3:00 to 3:30."""
+    folder, conn = tmp_path_factory.mktemp("gapped"), "kalshi-0-0198964b3f2-7f3a"
+    start = midnight(DATE) + 3 * HOUR
+    day = ArchivedDay(DATE, FEED, conn).at(1).session("open")
+    day.session("connected", subscription={"channels": ["trade"], "symbols": [GOLD]})
+    day.at(2).trade(GOLD, "0.5100", "7.00")
+    day.at(3, 30).gap(Gap("g1", FEED, conn, [GOLD], start, start + HOUR // 2, "sequence", "1 missing"))
+    day.at(5).session("close", frames=day.n + 1, reason="stopped")
+    day.write(folder / "archive")
+    assert run(["rollup", FEED, DATE, "--local", "--data", str(folder)]) == 0
     return folder
 
 
 @pytest.mark.parametrize(
-    ("table", "repair", "options", "refused"),
+    ("given", "told"),
     [
-        ("trades", "", [], True),
-        ("trades", "", ["--symbol", GOLD], True),
-        ("trades", "", ["--symbol", SILVER], False),
-        ("trades", "", ["--start", f"{DATE}T01:30:02"], False),
-        ("trades", "", ["--end", f"{DATE}T01:30"], False),
-        ("trades", "", ["--start", f"{DATE}T01:29", "--end", f"{DATE}T01:31"], True),
-        ("trades", "backfill:/markets/trades: 3", [], False),
-        ("trades", "unrepairable: too old", [], True),
-        ("tickers", "backfill:/markets/trades: 3", [], True),
+        (["trades", "--feed", FEED, "--start", f"{DATE}T01:30", "--end", f"{DATE}T02:30"], None),
+        (["trades", "--feed", FEED, "--start", f"{DATE}T01:30", "--end", f"{DATE}T04:30"], "sequence of"),
+        (["trades", "--feed", FEED, "--start", f"{DATE}T01:30", "--end", "2026-08-13"], "uncovered"),
+        (["trades", "--feed", FEED], "--strict needs to know what is to be whole: give --feed, --start and --end"),
+        (["fees", "--feed", FEED, "--start", DATE, "--end", "2026-08-12"], "fees has no column ts_recv"),
     ],
 )
-def test_strict_refuses_what_touches_an_unrepaired_gap(
-    table: str, repair: str, options: list[str], refused: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_strict_refuses_what_is_not_all_there(
+    given: list[str],
+    told: str | None,
+    gapped: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = gapped(tmp_path / "data", repair)
     path = tmp_path / "t.parquet"
-    given = ["data", "export", table, "--to", str(path), "--data", str(folder), *options]
-    assert run([*given, "--strict"]) == (2 if refused else 0)
-    told = capsys.readouterr().err
-    assert ("g9" in told and f"--strict: {table} has 1 unrepaired gap there" in told) == refused
-    assert path.exists() != refused
-    path.unlink(missing_ok=True)
-    assert run(given) == 0, "without --strict it is exported"
+    command = ["data", "export", *given, "--to", str(path), "--data", str(gapped)]
+    assert run([*command, "--strict"]) == (2 if told else 0)
+    assert (told or "") in capsys.readouterr().err
+    assert path.exists() != bool(told)
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:

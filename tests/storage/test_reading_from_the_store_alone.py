@@ -16,7 +16,7 @@ from activities.processes import Processes
 from ssmd import config, lake, mirror, published, storage, versions
 from ssmd.errors import Permanent
 from ssmd.storage import Object
-from tests.lake.archives import DATE, FEED, GOLD
+from tests.lake.archives import DATE, FEED, GOLD, HOUR, midnight
 from tests.lake.captures import captured
 from tests.storage.stores import DAY_VIEWS, Machine, Setting, damage, first_day
 
@@ -62,6 +62,41 @@ def test_every_view_says_the_same(setting: Setting, tmp_path: Path) -> None:
             assert rows or view in {"status", "gaps"}
         instruments = "select symbol, status, valid_from, valid_to from instrument_versions"
         assert there.sql(instruments).fetchall() == here.sql(instruments).fetchall() != []
+
+
+def test_macros_and_reading_say_the_same(setting: Setting, tmp_path: Path) -> None:
+    start, end = midnight() + HOUR, midnight() + 3 * HOUR
+    with lake.open(setting.data) as here, lake.open(mirror.Mirror(setting.store, tmp_path)) as there:
+        for asked in (
+            f"bars('{GOLD}', {start}, {end}, every := '5 minutes')",
+            f"top_of_book('{GOLD}', {start}, {end})",
+            f"trades_with_quotes('{GOLD}', {start}, {end})",
+            f"book_at('{GOLD}', {start + HOUR})",
+        ):
+            rows = here.sql(f"FROM {asked}").fetchall()
+            assert there.sql(f"FROM {asked}").fetchall() == rows != []
+        read = {"feed": FEED, "symbols": GOLD, "start": start, "end": end}
+        assert there.read("trades", **read).arrow() == here.read("trades", **read).arrow()
+        told = []
+        for one in (here, there):
+            with pytest.raises(lake.Incomplete) as refused:
+                one.read("trades", **read, strict=True)
+            told.append(refused.value.gaps)
+        assert told[0] == told[1] != []
+
+
+def test_of_a_range_only_its_files_are_fetched(setting: Setting, tmp_path: Path) -> None:
+    store = Counting(setting.store)
+    with lake.open(mirror.Mirror(store, tmp_path)) as there:  # type: ignore[arg-type]
+        before = len(store.reads)
+        start = midnight() + HOUR
+        rows = there.read("trades", feed=FEED, start=start, end=start + HOUR // 2, columns=["n"])
+        assert rows.arrow().num_rows
+        there.sql(f"FROM bars('{GOLD}', {start}, {start + 1})").fetchall()
+        fetched = {path for path, _ in store.reads[before:] if path.startswith("lake/")}
+        assert fetched and all(path.startswith(f"lake/trades/feed={FEED}/date={DATE}/") for path in fetched), fetched
+        assert there.read("trades", feed="nyse").arrow().num_rows == 0
+        assert {path for path, _ in store.reads[before:] if path.startswith("lake/")} == fetched
 
 
 def test_the_commands_say_the_same(setting: Setting, machine: Machine) -> None:
