@@ -49,6 +49,7 @@ class Person:
         return self.terminal.lines()[1:-1]
 
     def leave(self) -> None:
+        self.terminal.until(lambda lines: lines[-1] == "ssmd>")  # Ctrl-D is read by the prompt, not by the terminal
         self.terminal.type(CTRL_D)
         assert self.terminal.ended() == 0
 
