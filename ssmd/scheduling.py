@@ -100,10 +100,11 @@ async def present(client: Client, environment: str) -> list[Present]:
 
 async def handle(client: Client, environment: str, name: str) -> ScheduleHandle:
     """One of our schedules, by its id with or without the environment. Raises Permanent if there is none."""
-    ours = await _ours(client, environment)
     for id_ in (name, f"{environment}/{name}"):
-        if id_ in ours:
+        there = await _describe(client, id_)  # not looked for in a list, which lags behind
+        if there is not None and await there.memo_value(OURS, None) == environment:
             return client.get_schedule_handle(id_)
+    ours = await _ours(client, environment)
     raise Permanent(f"there is no schedule {name!r}: there is {', '.join(ours) or 'none yet (ssmd schedule apply)'}")
 
 

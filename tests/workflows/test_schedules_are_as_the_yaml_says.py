@@ -166,9 +166,14 @@ def test_schedules_of_others_are_left_alone(
 
 def test_pause_survives_apply_unless_the_yaml_has_a_word(harbour: Harbour, capsys: pytest.CaptureFixture[str]) -> None:
     def is_paused() -> bool:
-        capsys.readouterr()
-        harbour.ssmd("list", "--json")
-        return bool(next(r for r in json.loads(capsys.readouterr().out) if r["id"] == f"{ENV}/rollup/kalshi")["paused"])
+        for _ in range(100):  # the server's list lags behind
+            capsys.readouterr()
+            harbour.ssmd("list", "--json")
+            for row in json.loads(capsys.readouterr().out):
+                if row["id"] == f"{ENV}/rollup/kalshi":
+                    return bool(row["paused"])
+            time.sleep(0.1)
+        raise AssertionError("it is not listed")
 
     assert harbour.ssmd("apply") == 0
     assert harbour.ssmd("pause", "rollup/kalshi", "--note", "disk is being replaced") == 0
