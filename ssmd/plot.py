@@ -350,6 +350,8 @@ def missing(recorded: ledger.Recorded, shown: Range, now_ns: int) -> list[tuple[
             for fate in recorded.coverage(date_of(at), now_ns):
                 if shown.symbol in fate.symbols:
                     found += [(cause, span) for cause, span in fate.in_gaps if span[0] < day[1] and day[0] < span[1]]
+                    moments = [gap for gap in fate.gaps if gap.end == gap.start]  # of a single frame: they take no time
+                    found += [(gap.cause, (gap.start,) * 2) for gap in moments if day[0] <= gap.start < day[1]]
                     there = coverage.united([*fate.covered, *(span for _, span in fate.in_gaps)])
         found += [("uncovered", span) for span in coverage.without([day], there)]
     return [(cause, (max(a, shown.start), min(b, shown.end))) for cause, (a, b) in found]

@@ -18,8 +18,9 @@ from activities.processes import Processes
 from ssmd import lake, ledger, plot, timeline
 from ssmd.cli import build
 from ssmd.errors import Permanent
+from ssmd.events import Gap
 from tests.lake import plain
-from tests.lake.archives import FEED, GOLD
+from tests.lake.archives import DATE, FEED, GOLD, HOUR, ArchivedDay, midnight
 from tests.lake.talks import Case, Talked, talked
 from tests.plot.months import MONTH, a_month
 
@@ -76,6 +77,22 @@ def shaded(figure: Figure, colour: str) -> list[tuple[int, int]]:
             ends = patch.get_x(), patch.get_x() + patch.get_width()
             found.append(tuple(round(num2date(x).timestamp() * 10) for x in ends))
     return sorted(found)  # type: ignore[arg-type]
+
+
+def test_a_gap_of_one_frame_is_still_to_be_seen(
+    tmp_path: Path, day: Talked, shown: plot.Range, opened: lake.Lake
+) -> None:
+    """It begins and ends at the same moment: no time is missing, but a frame is, and the book is unknown."""
+    at = midnight(DATE) + HOUR
+    one = ArchivedDay(DATE, FEED, "kalshi-0-0198964b3f2-7f3a").session("open").trade(GOLD, "0.5100", "7.00")
+    one.at(1).gap(Gap("g1", FEED, one.conn, [GOLD], at, at, "parse", "not JSON")).session("close", frames=one.n + 1)
+    one.write(tmp_path / "archive")
+    [recorded] = ledger.recorded(tmp_path / "archive", FEED)
+    found = plot.missing(recorded, plot.Range(FEED, GOLD, at - SECOND, at + SECOND), time.time_ns())
+    assert ("parse", (at, at)) in found
+    figure = plot.price(opened, shown, [("parse", (day.broken, day.broken))])
+    assert len(shaded(figure, timeline.COLOURS["parse"])) == 1
+    assert "gap: parse" in words(figure)
 
 
 @pytest.mark.parametrize("draw", [plot.price, plot.depth])
