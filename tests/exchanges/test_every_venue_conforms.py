@@ -177,6 +177,8 @@ def test_simulated_frames_are_shaped_as_recorded_ones(known: Known) -> None:
             seen.setdefault(kind, []).append(venues.shape(frame))
     if not seen:
         pytest.skip(f"no recording of {known.name}'s is here")
+    ever = {kind: set().union(*shapes) for kind, shapes in seen.items()}
+    each_time = {kind: set.intersection(*shapes) for kind, shapes in seen.items()}
     talk = followed(known, seconds=10)
     compared: Counter[str] = Counter()
     for channel, wire in zip(talk.routes, talk.wires, strict=True):
@@ -187,8 +189,7 @@ def test_simulated_frames_are_shaped_as_recorded_ones(known: Known) -> None:
         if kind in seen:
             compared[kind] += 1
             ours = venues.shape(frame)
-            possible = set().union(*seen[kind])
-            always = set.intersection(*seen[kind])
+            possible, always = ever[kind], each_time[kind]
             paths = {path for path, _ in possible}  # nothing yet, as in a fresh market, is no other type
             strange = {(path, what) for path, what in ours - possible if what != "null" or path not in paths}
             strange = {(p, t) for p, t in strange if p.rpartition(".")[2] not in known.unseen_keys}
