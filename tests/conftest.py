@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLATFORM = {"up", "end_to_end"}  # folders whose tests start all of it
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side (`-n 2 --dist loadgroup`) a file's tests stay together, and those that start the platform on its
     usual ports with one another; they take longest, so they come first."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmd.cli.as_json import AsJson, print_json
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
@@ -35,13 +36,15 @@ def price(
     date: Date = None,
     start: Start = None,
     end: End = None,
+    json: AsJson = False,
     data: DataPlace = "data",
 ) -> None:
     """Prices of trades between the best bid and ask, and the volume; gaps are shaded.
 
-    Example: ssmd plot price kalshi KXBTCD-26FEB07-T98000 today --to price.png
+    \b
+    ssmd plot price kalshi KXBTCD-26FEB07-T98000 today --to price.png
     """
-    _of_range("price", feed, symbol, date, start, end, data, to)
+    _of_range("price", feed, symbol, date, start, end, data, to, json)
 
 
 @app.command()
@@ -52,13 +55,15 @@ def depth(
     date: Date = None,
     start: Start = None,
     end: End = None,
+    json: AsJson = False,
     data: DataPlace = "data",
 ) -> None:
     """How much stood at which price around the best ones, over time; gaps are shaded.
 
-    Example: ssmd plot depth kraken BTC/USD --start 2026-11-20T14:00 --end 2026-11-20T15:00 --to depth.png
+    \b
+    ssmd plot depth kraken BTC/USD --start 2026-11-20T14:00 --end 2026-11-20T15:00 --to depth.png
     """
-    _of_range("depth", feed, symbol, date, start, end, data, to)
+    _of_range("depth", feed, symbol, date, start, end, data, to, json)
 
 
 @app.command()
@@ -66,11 +71,13 @@ def coverage(
     feed: Feed,
     month: Annotated[str, typer.Argument(metavar="MONTH", help="YYYY-MM; or today, for this one.", show_default=False)],
     to: To,
+    json: AsJson = False,
     data: DataPlace = "data",
 ) -> None:
     """A month's calendar: of each day and instrument, what is covered, in gaps (and why), or not there.
 
-    Example: ssmd plot coverage kalshi 2026-11 --to november.svg
+    \b
+    ssmd plot coverage kalshi 2026-11 --to november.svg
     """
     import re  # noqa: PLC0415
     import time  # noqa: PLC0415
@@ -84,11 +91,19 @@ def coverage(
     from ssmd import ledger, plot  # noqa: PLC0415
 
     [recorded] = ledger.recorded(where(data).archive, feed)
-    _write(plot.month(recorded, int(said[1]), int(said[2]), time.time_ns()), to)
+    _write(plot.month(recorded, int(said[1]), int(said[2]), time.time_ns()), to, json)
 
 
 def _of_range(
-    what: str, feed: str, symbol: str, date: str | None, start: str | None, end: str | None, data: str, to: Path
+    what: str,
+    feed: str,
+    symbol: str,
+    date: str | None,
+    start: str | None,
+    end: str | None,
+    data: str,
+    to: Path,
+    json: bool,
 ) -> None:
     import time  # noqa: PLC0415
 
@@ -102,7 +117,7 @@ def _of_range(
     missing = plot.missing(recorded, shown, time.time_ns())
     with lake.open(places) as opened:
         draw = plot.price if what == "price" else plot.depth
-        _write(draw(opened, shown, missing), to)
+        _write(draw(opened, shown, missing), to, json)
 
 
 def _range(date: str | None, start: str | None, end: str | None) -> tuple[int, int]:
@@ -138,8 +153,8 @@ def _check(to: Path) -> None:
         raise Permanent("matplotlib, which draws, is not installed: run `pip install 'ssmd[plot]'`")
 
 
-def _write(figure: "Figure", to: Path) -> None:
+def _write(figure: "Figure", to: Path, json: bool) -> None:
     from ssmd import durable, plot  # noqa: PLC0415
 
     durable.replace(to, plot.drawn(figure, "svg" if to.suffix == ".svg" else "png"))
-    typer.echo(f"the picture is {to}")
+    print_json({"file": str(to)}) if json else typer.echo(f"the picture is {to}")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ssmd.standing import FeedNow, Service, Standing
 
 EXIT_RED = 1
-NOT_A_TERMINAL_COLUMNS = 120
+NOT_A_TERMINAL_COLUMNS = 1000  # no sentence is broken where a program, or a file, reads it
 PROBLEMS_MAX = 6
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,10 +28,11 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("busy")
     day = ArchivedDay()
     day.at(0).session("open", endpoint="wss://example/ws", subscription={"trade": [GOLD]}).session("connected")
-    for hour, count in enumerate((4_000, 4_000, 250_000, 4_000, 4_000)):
+    for hour, count in enumerate((1_000, 1_000, 40_000, 1_000, 1_000)):
         day.at(hour, 1)
         for i in range(count):
-            day.trade(GOLD if i % 3 else SILVER, f"0.{10 + i % 80}00", f"{i % 50 + 1}.00")
+            size = f"{i % 50 + 1}.00" if i % 64 else "1e0"  # not known to the grammar, so all are read one by one
+            day.trade(GOLD if i % 3 else SILVER, f"0.{10 + i % 80}00", size)
     day.session("close", frames=day.n, reason="stopped").write(folder / "archive", per_segment=50_000)
     return folder
 
@@ -48,7 +48,7 @@ def test_a_local_job_has_bars_on_a_terminal_and_ctrl_c_says_what_becomes_of_it(b
     assert said.startswith("RollupDay was interrupted: what was finished is kept, nothing half-done is published;")
     assert not list(busy.glob("lake/days/*/*/manifest.json"))
     terminal = Terminal(command, tmp_path, columns=140)
-    terminal.until("266,003 frames became 3 sessions, 266,000 trades")
+    terminal.until("44,003 frames became 3 sessions, 43,")
     assert terminal.ended() == 0
     assert not any("━" in line for line in terminal.lines()), "the bars are gone when it is done"
 
@@ -79,11 +79,8 @@ def test_lines_tell_a_change_once_a_second(capsys: pytest.CaptureFixture[str], m
 @pytest.fixture
 def platform(busy: Path, temporal_server: object) -> Iterator[Path]:
     """The busy folder, with a worker at a real Temporal."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = int(s.getsockname()[1])
     write_addresses(busy, temporal_server.address)  # type: ignore[attr-defined]
-    with running_worker(busy, port) as worker:
+    with running_worker(busy) as worker:
         worker.until("/ready", is_ready)
         yield busy
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 
 from ssmd.cli import run
 from tests.cli.commands import commands, options
-from tests.lake.archives import DATE, FEED, a_day
+from tests.lake.archives import DATE, FEED, GOLD, a_day
 from tests.workflows.workers import ROOT, is_ready, running_worker, write_addresses
 
 COMMANDS = commands()
@@ -27,6 +27,7 @@ NO_JSON = {
 # What their JSON holds is looked at where what they need runs.
 ELSEWHERE = {
     "tail": "tests/cli/test_tail_shows_what_is_published.py",
+    "replay": "tests/cli/test_a_past_day_is_served_again.py",
     "seal": "tests/end_to_end/test_answers_are_json_while_it_runs.py",
     "backfill": "tests/end_to_end/test_answers_are_json_while_it_runs.py",
     "key verify": "tests/workflows/test_verify_keys.py",
@@ -42,6 +43,7 @@ OF_DATA = {
     "query": ["select symbol, price from trades"],
     "rollup": [FEED, DATE, "--local"],
     "gaps": [],
+    "status": [],
     "coverage": [FEED, DATE],
     "verify": [FEED, DATE, "--local"],
     "report": ["--date", DATE, "--local"],
@@ -58,6 +60,9 @@ OF_DATA = {
     "secmaster search": ["gold"],
     "secmaster stats": [],
     "fees list": [],
+    "plot price": [FEED, GOLD, DATE, "--to", "{tmp}/price.svg"],
+    "plot depth": [FEED, GOLD, DATE, "--to", "{tmp}/depth.svg"],
+    "plot coverage": [FEED, DATE[:7], "--to", "{tmp}/month.svg"],
     "key list": [],
     "key show": ["kalshi-live", "kalshi"],
     "env teardown": ["local", "--dry-run"],
@@ -175,19 +180,19 @@ def platform(tmp_path_factory: pytest.TempPathFactory, temporal_server: Any) -> 
     (folder / "config" / "environments" / "local.yaml").write_text(
         "name: local\nservers: local\nfeeds:\n- {feed: kalshi, endpoint: simulator}\n"
     )
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = int(s.getsockname()[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSMD_CONFIG", str(folder / "config"))
         write_addresses(folder / "data", temporal_server.address)
-        with running_worker(folder / "data", port) as worker:
+        with running_worker(folder / "data") as worker:
             worker.until("/ready", is_ready)
             yield folder / "data"
 
 
 def test_what_temporal_knows_is_told(platform: Path, said: Said) -> None:
     for words, given in AT_TEMPORAL:
+        if words == "day roll":  # only a day that has begun can be rolled
+            while said("day status", [DATE], "--data", str(platform))[0]["state"] == "pending":
+                time.sleep(0.1)
         [told] = said(words, given, "--data", str(platform))
         if words == "schedule pause":
             assert told["schedule"].endswith("rollup/kalshi") and told["done"].startswith("is paused")

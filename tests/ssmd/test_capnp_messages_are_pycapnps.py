@@ -143,6 +143,9 @@ def test_a_side_that_the_schema_does_not_name_is_unreadable() -> None:
         capnp.decode(message[:at] + b"\x83" + message[at + 1 :])
 
 
+_ALIVE: list[Any] = []  # pycapnp's structs refer to their parser, and do not keep it
+
+
 def newer(tmp_path: Path) -> Any:
     """A later version of the schema: one more field in the event and in its trade, one more kind."""
     text = capnp.schema_path().read_text()
@@ -151,7 +154,9 @@ def newer(tmp_path: Path) -> Any:
     text = text.replace("    gap @13 :Gap;", "    auction @14 :Trade;\n    gap @13 :Gap;")
     path = tmp_path / "newer.capnp"
     path.write_text(text)
-    return reference.SchemaParser().load(str(path)).Event
+    parser = reference.SchemaParser()
+    _ALIVE.append(parser)
+    return parser.load(str(path)).Event
 
 
 def test_messages_of_a_newer_version_are_read(tmp_path: Path) -> None:
