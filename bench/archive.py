@@ -29,6 +29,7 @@ from ssmd.journal import Record
 
 FETCH = "nats-py fetch, gzip module, fsync"
 CONN = "kalshi-0-019fb3c2b7d-7f3a"
+FILLED_AT_ONCE = 10_000
 MARKETS = 12
 STREAM = 5  # times as many frames as elsewhere: the wait for the last commit, up to a second, shall count for little
 BODY_FRAMES = 60_000
@@ -84,13 +85,14 @@ async def fill(url: str, count: int) -> None:
     connection = await nats.connect(url)
     stream = subjects.stream(parts.ENV, parts.FEED)
     await broker.ensure_stream(connection, stream, [f"{subjects.prefix(parts.ENV, parts.FEED)}.json.>"])
-    for record in messages(count):
-        await connection.publish(record.subject, record.message)
-    await connection.flush(timeout=60)
     jetstream = connection.jetstream()
-    async with asyncio.timeout(60):
-        while (await jetstream.stream_info(stream)).state.messages < count:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    for sent, record in enumerate(messages(count), 1):
+        await connection.publish(record.subject, record.message)
+        if sent % FILLED_AT_ONCE == 0 or sent == count:  # unasked, a server that is behind would drop some
+            await connection.flush(timeout=60)
+            async with asyncio.timeout(60):
+                while (await jetstream.stream_info(stream)).state.messages < sent:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
     await connection.close()
 
 
