@@ -35,7 +35,7 @@ check: install ## style, types, import rules
 .PHONY: test
 test: check ## check, then every test against the real servers
 	status=0; \
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder $(addprefix --ignore=,$(TIMED)) || status=1; \
+	$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder $(addprefix --ignore=,$(TIMED)) || status=1; \
 	$(BIN)/pytest $(TIMED) || status=1; \
 	exit $$status
 

@@ -11,8 +11,6 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "docs" / "quickstart.ipynb"
 BYTES_MAX = 200_000
 
-pytestmark = pytest.mark.xdist_group("platform")  # its first cell starts all of it
-
 
 def test_every_cell_runs_and_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSMD_DATA", str(tmp_path / "data"))
