@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ settings.register_profile("shared", deadline=None, suppress_health_check=[Health
 settings.load_profile("shared")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell that starts us in its background has us ignore Ctrl-C, and so would every process that the tests start.
+with contextlib.suppress(ValueError):  # not the main thread
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Whose tests start the platform on its usual ports: they are run one at a time.
