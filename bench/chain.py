@@ -2,7 +2,7 @@
 
 import contextlib
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,13 +49,13 @@ class Chain:
 
 
 @contextlib.contextmanager
-def chain(folder: Path, frames: corpus.Corpus) -> Iterator[Chain]:
+def chain(folder: Path, frames: corpus.Corpus, through: Sequence[str] = ()) -> Iterator[Chain]:
     with contextlib.ExitStack() as stack:
         blaster = stack.enter_context(parts.Blaster(folder, frames))
         server = stack.enter_context(parts.Nats(folder))
         config = parts.configure(folder, server, blaster, frames.symbols)
-        archiver = stack.enter_context(parts.Service("archiver", folder, config))
-        connector = stack.enter_context(parts.Connector(folder, config, blaster))
+        archiver = stack.enter_context(parts.Service("archiver", folder, config, through))
+        connector = stack.enter_context(parts.Connector(folder, config, blaster, through))
         parts.until(lambda: archiver.ready, "the archiver is ready")
         running = Chain(blaster, server, archiver, connector, blaster.opening)
         running.at(WARM_FRAMES, WARM_FRAMES)

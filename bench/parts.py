@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -194,9 +194,11 @@ def _deadline(part: Part, word: str, seconds: float) -> Iterator[None]:
 class Service(Part):
     """One of ours, with its HTTP port."""
 
-    def __init__(self, name: str, data: Path, config: Path) -> None:
+    def __init__(self, name: str, data: Path, config: Path, through: Sequence[str] = ()) -> None:
+        """`through`: a module and its arguments that are to run the service."""
         self.port = free_port()
-        command = [sys.executable, "-m", f"services.{name}", "--data", str(data), "--port", str(self.port)]
+        module = [*through, f"services.{name}"]
+        command = [sys.executable, "-m", *module, "--data", str(data), "--port", str(self.port)]
         super().__init__(name, [*command, "--feed", FEED], data, {"SSMD_CONFIG": str(config)})
 
     def get(self, path: str) -> tuple[int, Any]:
@@ -292,8 +294,8 @@ def configure(folder: Path, nats: Nats, blaster: Blaster | None, symbols: list[s
 class Connector(Service):
     """Ours, connected and with the opening acknowledged."""
 
-    def __init__(self, data: Path, config: Path, blaster: Blaster) -> None:
-        super().__init__("connector", data, config)
+    def __init__(self, data: Path, config: Path, blaster: Blaster, through: Sequence[str] = ()) -> None:
+        super().__init__("connector", data, config, through)
         blaster.told("connected")
         until(lambda: self.caught_up(blaster.opening), "the connector has the opening acknowledged")
 

@@ -25,6 +25,7 @@ SUBJECTS = {
     "cryptofeed": Subject("bench.cryptofeed", "run", 90),
     "archive": Subject("bench.archive", "run", 120),
     "latency": Subject("bench.latency", "run", 150),
+    "pauses": Subject("bench.pauses", "run", 210),
     "load": Subject("bench.chain", "load", 180),
     "symbols": Subject("bench.chain", "symbols", 180),
     "rollup": Subject("bench.rollup", "run", 150),
