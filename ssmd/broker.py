@@ -10,7 +10,7 @@ import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import APIError, BadRequestError, NotFoundError
+from nats.js.errors import APIError, BadRequestError, NotFoundError, ServiceUnavailableError
 
 from ssmd.errors import Permanent
 
@@ -97,12 +97,37 @@ def write(client: Client, protocol: bytes) -> None:
         transport.write(protocol)
 
 
-async def ensure_stream(client: Client, name: str, subjects: list[str], replicas: int = 1) -> bool:
+class Wait:
+    """What a service waits for before it has its stream, and why: logged when that changes, told to who asks."""
+
+    def __init__(self, url: str, log: structlog.typing.FilteringBoundLogger) -> None:
+        self._url = url
+        self._log = log
+        self._why = ""
+
+    def told(self, why: str) -> None:
+        if why != self._why:
+            self._log.warning("NATS does not give the stream yet", reason=why)
+        self._why = why
+
+    @property
+    def sentence(self) -> str:
+        return f"waiting for NATS at {self._url}" + (f": {self._why}" if self._why else "")
+
+
+async def ensure_stream(
+    client: Client,
+    name: str,
+    subjects: list[str],
+    replicas: int = 1,
+    waiting: Callable[[str], None] = lambda _: None,
+) -> bool:
     """The stream of a feed's raw frames, made or changed if needed; returns whether it takes fast-ingest batches.
 
-    Waits until JetStream answers, and has servers for all `replicas`. Raises Permanent where there is no cluster for
-    them. `discard new`: a full stream refuses frames (the journal keeps them) instead of
-    forgetting unarchived ones. Batches need nats-server 2.14: an older one does not know them, or refuses to.
+    Waits until JetStream answers, and has servers for all `replicas`; `waiting` is told why, each time. Raises
+    Permanent where waiting does not help: there is no cluster for them, or other streams are in the way.
+    `discard new`: a full stream refuses frames (the journal keeps them) instead of forgetting unarchived ones.
+    Batches need nats-server 2.14: an older one does not know them, or refuses to.
     """
     config = StreamConfig(
         name=name,
@@ -134,9 +159,13 @@ async def ensure_stream(client: Client, name: str, subjects: list[str], replicas
             return bool(made.allow_batched)
         except BadRequestError as e:
             if e.err_code == _NO_PEERS:
+                waiting(f"its cluster has not {replicas} servers with room yet")
                 await asyncio.sleep(0.2)
             elif not batches:
-                raise
+                raise Permanent(
+                    f"NATS refuses stream {name} of {', '.join(subjects)}: {e.description} (JetStream error "
+                    f"{e.err_code}): `nats stream ls` shows the streams it has; mend that, then start again"
+                ) from e
             else:  # an unknown field; or made by someone else in between
                 batches = False
         except (NatsError, TimeoutError) as e:
@@ -145,5 +174,15 @@ async def ensure_stream(client: Client, name: str, subjects: list[str], replicas
                     f"stream {name} cannot have {replicas} replicas: this NATS is no cluster: "
                     "set nats.replicas to 1 in the environment's YAML, or name a cluster's servers there"
                 ) from e
+            waiting(_why(e))
             await asyncio.sleep(0.2)
     raise AssertionError("patience has no end")
+
+
+def _why(error: Exception) -> str:
+    """Why JetStream does not do what it was asked for."""
+    if isinstance(error, ServiceUnavailableError):
+        return "JetStream is not enabled there, or has no leader yet"
+    if isinstance(error, APIError):
+        return f"{error.description} (JetStream error {error.err_code})"
+    return "JetStream does not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -62,6 +62,7 @@ class Archiver:
         self._store = Store(archive_folder, feed)
         self._nats: Client
         self._ready = False
+        self._wait = broker.Wait(self._nats_url, log)
         self._inbox = ""
         self._consumer = ""
         self._requests: dict[int, tuple[float, int]] = {}  # number -> (when, messages still to come), oldest first
@@ -136,7 +137,7 @@ class Archiver:
 
     async def _ensure_stream(self) -> None:
         taken = [f"{subjects.prefix(self._env, self._feed)}.json.>"]
-        await broker.ensure_stream(self._nats, self._stream, taken, self._replicas)
+        await broker.ensure_stream(self._nats, self._stream, taken, self._replicas, self._wait.told)
 
     async def _open_consumer(self) -> None:
         """A pull consumer from right after our cursor. The server's own position is never asked for."""
@@ -434,7 +435,7 @@ class Archiver:
         return wrong
 
     def _waiting(self) -> list[str]:
-        return [] if self._ready else [f"waiting for NATS at {self._nats_url}"]
+        return [] if self._ready else [self._wait.sentence]
 
     def _status(self) -> dict[str, object]:
         store = self._store

@@ -79,6 +79,7 @@ class Connector:
         self._archived: Archived = {}
         self._publisher: Publisher | None = None
         self._attached = False
+        self._wait = broker.Wait(self._nats_url, log)
         self._rest = Rest(self._endpoint.rest, self._simulated)
         self._instruments = Instruments(
             self._plan.symbols, venue, self._rest, log, self._version.calendar, alone=self._plan.shards == 1
@@ -399,7 +400,7 @@ class Connector:
         """As the publisher asks for after each connect: there is a stream; does it take batches?"""
         env, feed = self._env, self._feed.name
         taken = [*subjects.raw(env, feed, self._plan.shards), subjects.ends(env, feed)]
-        batches = await broker.ensure_stream(nats, subjects.stream(env, feed), taken, self._replicas)
+        batches = await broker.ensure_stream(nats, subjects.stream(env, feed), taken, self._replicas, self._wait.told)
         self._attached = True
         return batches
 
@@ -474,7 +475,7 @@ class Connector:
         return wrong
 
     def _waiting(self) -> list[str]:
-        return [] if self._attached else [f"waiting for NATS at {self._nats_url}"]
+        return [] if self._attached else [self._wait.sentence]
 
     def _status(self) -> dict[str, object]:
         capture, publisher = getattr(self, "_capture", None), self._publisher

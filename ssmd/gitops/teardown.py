@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssmd import config, durable, subjects
+from ssmd import config, durable, service, subjects
 from ssmd.errors import Permanent, Transient
 
 _CONNECT_SECONDS = 3.0
@@ -50,7 +49,7 @@ def _folders(environment: config.Environment, data: Path) -> list[Item]:
     places = config.Places(data)
     places.check(environment.name)
     addresses = config.load_addresses(data)
-    if addresses is not None and addresses.supervisor and _alive(addresses.supervisor):
+    if addresses is not None and addresses.supervisor and service.alive(addresses.supervisor):
         raise Permanent(f"{data} is in use by `ssmd up` (process {addresses.supervisor}): stop it first, with Ctrl-C")
     found = []
     for folder in vars(places).values():
@@ -95,13 +94,3 @@ async def _of_nats(environment: config.Environment, *, remove: bool) -> list[Ite
     finally:
         await client.close()
     return found
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
