@@ -8,6 +8,7 @@ import typer
 from ssmd import written
 from ssmd.cli import completing
 from ssmd.cli.as_json import print_json
+from ssmd.cli.printing import print_table
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
@@ -73,7 +74,6 @@ def coverage(
 
 
 def _show(day: "Day", found: "Sequence[Coverage]", every: bool) -> None:
-    from ssmd.cli.data import print_table  # noqa: PLC0415
     from ssmd.coverage import CONDITIONS  # noqa: PLC0415
 
     rows = [(symbol, c) for c in found for symbol in c.symbols]

@@ -8,6 +8,7 @@ import typer
 
 from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
+from ssmd.cli.printing import print_table
 from ssmd.errors import Permanent, Transient
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ def show(
 
     Example: ssmd day show today
     """
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     found = _looked_at(date, data, env, local)
     if json:
@@ -189,7 +189,6 @@ def history(
     ssmd day history
     ssmd day history yesterday --json
     """
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     async def work(client: "Client", day: "jobs.TradingDay", task_queue: str) -> "list[jobs.DayStatus]":
         if date != "all":

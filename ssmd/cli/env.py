@@ -7,6 +7,7 @@ import typer
 
 from ssmd.cli import completing, folder
 from ssmd.cli.as_json import AsJson, print_json
+from ssmd.cli.printing import print_table
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ def list_(json: AsJson = False, config: folder.Config = None) -> None:
     \b
     ssmd env list
     """
-    from ssmd.cli.data import print_table  # noqa: PLC0415
     from ssmd.config import load_environment  # noqa: PLC0415
 
     environments = [load_environment(name) for name in folder.names("environments")]
@@ -173,7 +173,6 @@ def teardown(
     """
     from dataclasses import asdict  # noqa: PLC0415
 
-    from ssmd.cli.data import print_table  # noqa: PLC0415
     from ssmd.config import load_environment  # noqa: PLC0415
     from ssmd.gitops import teardown as work  # noqa: PLC0415
 

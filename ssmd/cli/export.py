@@ -8,6 +8,8 @@ import typer
 
 from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
+from ssmd.cli.printing import size
+from ssmd.cli.when import nanoseconds
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
@@ -77,7 +79,6 @@ def export(
     if to.exists() and not force:
         raise Permanent(f"{to} is there already: name another file, or replace it with --force")
     from ssmd.cli.query import errors, refusal  # noqa: PLC0415
-    from ssmd.cli.secmaster import nanoseconds  # noqa: PLC0415
 
     start_ns = None if start is None else nanoseconds(start, "--start")
     end_ns = None if end is None else nanoseconds(end, "--end")
@@ -102,13 +103,12 @@ def export(
     except KeyboardInterrupt:
         typer.echo(f"interrupted: {to} was not written", err=True)
         raise
-    size = to.stat().st_size
+    count = to.stat().st_size
     if json:
-        print_json({"file": str(to), "table": table, "rows": rows, "bytes": size})
+        print_json({"file": str(to), "table": table, "rows": rows, "bytes": count})
         return
-    from ssmd.cli.data import size as for_the_eye  # noqa: PLC0415
 
-    typer.echo(f"{to}: {rows:,} row{'s' * (rows != 1)} of {table}, {for_the_eye(size)}")
+    typer.echo(f"{to}: {rows:,} row{'s' * (rows != 1)} of {table}, {size(count)}")
 
 
 def _select(

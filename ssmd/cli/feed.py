@@ -7,6 +7,7 @@ import typer
 
 from ssmd.cli import completing, folder
 from ssmd.cli.as_json import AsJson, print_json
+from ssmd.cli.printing import print_table
 from ssmd.errors import Permanent
 
 app = typer.Typer(no_args_is_help=True, help="What venues offer, as we subscribe to it.", rich_markup_mode=None)
@@ -23,7 +24,6 @@ def list_(json: AsJson = False, config: folder.Config = None) -> None:
     \b
     ssmd feed list
     """
-    from ssmd.cli.data import print_table  # noqa: PLC0415
     from ssmd.config import load_feed  # noqa: PLC0415
 
     feeds = [load_feed(name) for name in folder.names("feeds")]

@@ -7,6 +7,7 @@ import typer
 
 from ssmd import written
 from ssmd.cli.as_json import AsJson
+from ssmd.cli.printing import print_table
 from ssmd.cli.secmaster import (
     SHOWN,
     AnyFeed,
@@ -15,12 +16,12 @@ from ssmd.cli.secmaster import (
     FeedName,
     Json,
     echo_json,
-    nanoseconds,
     plain,
     records,
     run_sync,
     show_synced,
 )
+from ssmd.cli.when import nanoseconds
 from ssmd.errors import Permanent
 
 app = typer.Typer(
@@ -124,7 +125,6 @@ def _rows(
 
 
 def _print(rows: list[dict[str, Any]], *, versions: bool) -> None:
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     heads = ("feed", "symbol", "of", "from volume", "maker", "taker", "basis", "since (UTC)")
     lines = [(*heads, "valid from (UTC)", "until", "change") if versions else heads]

@@ -7,6 +7,7 @@ import typer
 from ssmd import written
 from ssmd.cli import completing
 from ssmd.cli.as_json import print_json
+from ssmd.cli.printing import print_table
 from ssmd.cli.where import DataPlace, where
 
 if TYPE_CHECKING:
@@ -61,7 +62,6 @@ def _touches(gap: "Gap", date: str) -> bool:
 
 
 def _show(rows: list["Gap"], now_ns: int) -> None:
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     lines = [("feed", "start (UTC)", "duration", "cause", "symbols", "conn", "state", "evidence")]
     for gap in rows:

@@ -7,6 +7,7 @@ import typer
 
 from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
+from ssmd.cli.printing import print_table
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ def _verified(data: Path, local: bool, env: str | None) -> "jobs.VerifiedKeys":
 
 
 def _show(verified: "jobs.VerifiedKeys") -> None:
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     if not verified.keys:
         typer.echo(f"environment {verified.environment} names no key, and needs none", err=True)

@@ -9,6 +9,7 @@ import typer
 from ssmd.cli import completing, folder
 from ssmd.cli.as_json import AsJson, print_json
 from ssmd.cli.key import app
+from ssmd.cli.printing import print_table
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ def list_(
     \b
     ssmd key list
     """
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     found = [key for name in ([env] if env else folder.names("environments")) for key in _keys(name)]
     if json:

@@ -7,6 +7,7 @@ import typer
 
 from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
+from ssmd.cli.printing import size
 from ssmd.errors import Permanent
 
 
@@ -43,7 +44,6 @@ def publish(
 
     from ssmd import archive, config, jobs, service, tables  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
-    from ssmd.cli.data import size  # noqa: PLC0415
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
 
     day = jobs.Publication(config.load_feed(feed).name, utc_date(date))
@@ -106,7 +106,6 @@ def restore(
 
     from ssmd import config, jobs, service  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
-    from ssmd.cli.data import size  # noqa: PLC0415
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
 
     day = jobs.Restoration(config.load_feed(feed).name, utc_date(date))

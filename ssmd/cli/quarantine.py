@@ -10,6 +10,7 @@ import typer
 from ssmd import written
 from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
+from ssmd.cli.printing import print_frame, print_table, show_frame
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ def list_(
     Example: ssmd quarantine list kalshi
     """
     from ssmd import config, ledger  # noqa: PLC0415
-    from ssmd.cli.data import print_table  # noqa: PLC0415
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
 
     places = config.Places(data)
@@ -94,7 +94,6 @@ def show(
     Example: ssmd quarantine show kalshi yesterday --reason JSON -n 20
     """
     from ssmd import config, frames, ledger  # noqa: PLC0415
-    from ssmd.cli.data import print_frame, show_frame  # noqa: PLC0415
     from ssmd.cli.rollup import utc_date  # noqa: PLC0415
 
     places = config.Places(data)
@@ -153,7 +152,6 @@ def replay(
 
 
 def _tell(replayed: "Replayed", rollup: bool) -> None:
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     lines = [("frames", "parse now", "as", "quarantined for")]
     for chance in replayed.reasons:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ssmd.cli.as_json import AsJson, print_json
+from ssmd.cli.printing import print_table, size
 
 EXIT_KEPT = 1
 
@@ -33,7 +34,6 @@ def retention(
 
     from ssmd import config, jobs, service  # noqa: PLC0415
     from ssmd.cli import job  # noqa: PLC0415
-    from ssmd.cli.data import print_table, size  # noqa: PLC0415
 
     places = config.Places(data)
     places.check()

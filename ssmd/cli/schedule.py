@@ -8,6 +8,7 @@ import typer
 
 from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
+from ssmd.cli.printing import print_table
 from ssmd.errors import Permanent, Transient
 
 if TYPE_CHECKING:
@@ -83,7 +84,6 @@ def list_(data: DataFolder = Path("data"), env: EnvironmentName = None, json: As
 
     Example: ssmd schedule list
     """
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     async def work(client: "Client", environment: "Environment") -> "list[Present]":
         from ssmd import scheduling  # noqa: PLC0415

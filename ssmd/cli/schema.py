@@ -7,6 +7,7 @@ import typer
 
 from ssmd.cli import completing, folder
 from ssmd.cli.as_json import AsJson, print_json
+from ssmd.cli.printing import print_table
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ def list_(json: AsJson = False, config: folder.Config = None) -> None:
     \b
     ssmd schema list
     """
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     schemas = [_load(name) for name in folder.names("schemas")]
     if json:

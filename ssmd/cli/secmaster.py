@@ -8,6 +8,8 @@ import typer
 from ssmd import written
 from ssmd.cli import completing
 from ssmd.cli.as_json import AsJson, print_json
+from ssmd.cli.printing import print_table
+from ssmd.cli.when import nanoseconds
 from ssmd.errors import Permanent
 
 if TYPE_CHECKING:
@@ -150,7 +152,6 @@ def show(
         if name not in {"raw", "valid_to", "change"} and value not in (None, []):
             typer.echo(f"{name:18}{_written(name, value)}")
     typer.echo("")
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     lines = [("valid from (UTC)", "until", "change", "status", "what is different")]
     before: dict[str, Any] = {}
@@ -169,7 +170,6 @@ def stats(feed: AnyFeed = None, as_of: AsOf = None, json: Json = False, data: Da
     Example: ssmd secmaster stats
     """
     from ssmd import config, versions  # noqa: PLC0415
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     conditions, values = _of_feed(feed)
     rows = _rows(data, as_of, conditions, values, None, "feed, status, valid_from", "feed")
@@ -232,22 +232,6 @@ def show_synced(done: "jobs.Synced", what: str, json: bool) -> None:
     if not done.whole:
         typer.echo("some of it is missing, so nothing was taken for gone; what was read is kept", err=True)
         raise typer.Exit(1)
-
-
-def nanoseconds(said: str, option: str = "--as-of") -> int:
-    """A time as people write it, UTC, in ns."""
-    from ssmd import moments  # noqa: PLC0415
-
-    if said == "now":
-        import time  # noqa: PLC0415
-
-        return time.time_ns()
-    try:
-        return moments.ns_of(said)
-    except ValueError:
-        raise Permanent(
-            f"{option} {said!r} is no time: write it as 2026-11-20, 2026-11-20T14:30:00, or in ns since 1970"
-        ) from None
 
 
 def records(relation: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
@@ -314,7 +298,6 @@ def _rows(
 
 
 def _show(rows: list[dict[str, Any]], every: bool, json: bool) -> None:
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     if json:
         echo_json(rows)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ssmd.cli.printing import print_table
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent, SsmdError
 
@@ -120,7 +121,6 @@ class Session:
 
     def _tables(self) -> None:
         from ssmd import views  # noqa: PLC0415
-        from ssmd.cli.data import print_table  # noqa: PLC0415
 
         lines = [(name, views.VIEWS[name].said if name in views.VIEWS else "your own") for name in self.tables()]
         print_table(lines, right=set())

@@ -8,6 +8,7 @@ import typer
 
 from ssmd.cli import completing
 from ssmd.cli.as_json import print_json
+from ssmd.cli.printing import print_table
 from ssmd.cli.where import DataPlace, where
 from ssmd.errors import Permanent
 
@@ -99,7 +100,6 @@ def _verify(day: "jobs.Scrub", data: Path, local: bool) -> "jobs.Verified":
 
 def _show(verified: "Sequence[jobs.Verified]") -> None:
     """A table of what was found, what mends it, and one sentence."""
-    from ssmd.cli.data import print_table  # noqa: PLC0415
 
     # The journal, instruments and fees are looked at with each day: what is said of them is said once.
     found = sorted({f for v in verified for f in v.findings}, key=lambda f: (f.path, f.where))
