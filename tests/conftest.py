@@ -52,13 +52,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 class SideBySide(LoadScopeScheduling):  # type: ignore[misc]
-    """With `-n`: a file's tests stay together, and those that start the platform with one another.
+    """With `-n`: a file's tests stay together, those that start the platform with one another, and all faults.
 
     (`--dist loadgroup` does not see its marks since pytest 9.2: xdist 3.8 writes `_nodeid`, which nobody reads.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "platform" if nodeid.startswith(PLATFORM) else nodeid.partition("::")[0]
+        if nodeid.startswith(PLATFORM):
+            return "platform"
+        return "chaos" if nodeid.startswith("tests/chaos/") else nodeid.partition("::")[0]
 
 
 @dataclass(frozen=True)
