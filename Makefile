@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 # Tests that hold the platform to so many seconds: apart from what keeps the machine busy.
 TIMED := $(addprefix tests/,chaos services/connector)
-SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder
+SIDE_BY_SIDE := -n 3 --dist loadscope --no-loadscope-reorder
 .DEFAULT_GOAL := help
 
 .PHONY: help

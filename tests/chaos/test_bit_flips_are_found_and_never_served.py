@@ -19,7 +19,7 @@ from ssmd.errors import Permanent
 from tests.lake.archives import DATE, FEED
 from tests.lake.captures import NEXT, captured, listed, same, verify
 
-DAMAGES, DAMAGES_FULL = 63, 360
+DAMAGES, DAMAGES_FULL = 45, 360
 UNARCHIVED = 3  # the journal's last records, which nothing else knows of
 Answers = dict[str, bytes | None]
 

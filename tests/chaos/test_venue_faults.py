@@ -21,7 +21,7 @@ CHANNELS = {
     "kraken-futures": ("book", "trade"),
     "binance": ("depth@100ms", "trade"),
 }
-SHORT = ("kalshi", "deribit")  # of the short share
+SHORT = ("kalshi",)  # of the short share
 RATE = 2000
 BUT_STALE = ("skip", "duplicate", "swap", "cut", "oversized", "garbage")
 CAUSES = {
@@ -102,11 +102,12 @@ def test_an_adapter_that_does_not_look_at_numbers_misses_faults(
     tmp_path: Path, seed: int, full: bool, reliability: Callable[[str, str, str], None]
 ) -> None:
     """The control: the same faults, with the adapter's watch over the venue's numbers switched off."""
+    if not full:
+        pytest.skip("a control of the full run: SSMD_CHAOS=full")
     options = {"channels": CHANNELS["kalshi"], "faults": f"{seed}:500:skip,swap", "without": {"connector": "numbering"}}
     with platform(tmp_path, seed=seed, rate=RATE, **options) as run:
         run.start()
-        wanted = 40 if full else 8
-        run.until(lambda: run.status("simulator").get("faults", 0) >= wanted, f"{wanted} faults are injected")
+        run.until(lambda: run.status("simulator").get("faults", 0) >= 40, "40 faults are injected")
         run.rest()
         found = run.account()
         missed = [fault for fault in found.faults if not in_time(fault, found.gaps)]
@@ -122,7 +123,7 @@ def test_an_adapter_that_does_not_look_at_numbers_misses_faults(
 def test_clean_data_has_no_gaps(
     tmp_path: Path, seed: int, full: bool, reliability: Callable[[str, str, str], None]
 ) -> None:
-    frames, rate = (1_000_000, 12_000) if full else (50_000, 8_000)
+    frames, rate = (1_000_000, 12_000) if full else (30_000, 8_000)
     with platform(tmp_path, seed=seed, rate=rate, commit_seconds=1.0) as run:
         run.start()
         run.until(lambda: run.status("connector").get("frames", 0) >= frames, f"{frames} frames are captured", 300)
