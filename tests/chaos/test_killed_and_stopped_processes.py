@@ -74,7 +74,7 @@ def test_nothing_is_lost_or_doubled_while_parts_are_killed_and_stopped(
 ) -> None:
     if not (full or feed in SHORT):
         pytest.skip("part of the full run: SSMD_CHAOS=full")
-    seconds = 60.0 if full else 10.0
+    seconds = (60.0 if feed == "kalshi" else 15.0) if full else 10.0
     run, found, done = tormented(tmp_path, seed, seconds, worker=full, feed=feed)
     assert found.whole, f"{found}\n{run.logs()}"
     assert found.sent > (0.15 if feed == "kalshi" else 0.05) * RATE * seconds
