@@ -85,7 +85,7 @@ class Tongue:
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
         # Of this channel and instrument, until the next of the same: venues number no more than that in common.
-        self._held: tuple[tuple[str, str | None], Sequence[bytes]] | None = None
+        self._held: tuple[tuple[str, str | None], Sequence[bytes], int] | None = None  # and since when
         self._silent_until_ns = 0
 
     def silent(self, now_ns: int) -> bool:
@@ -93,13 +93,16 @@ class Tongue:
         return now_ns < self._silent_until_ns
 
     def speak(
-        self, record: Record, wires: Sequence[bytes], now_ns: int, put: Put, note: Callable[[str], None]
+        self, record: Record, wires: Sequence[bytes], now_ns: int, put: Put, note: Callable[[str, int], None]
     ) -> str | None:
-        """Put what is sent for a record; the name of a fault that the line itself must carry out."""
+        """Put what is sent for a record; the name of a fault that the line itself must carry out.
+
+        `note` is told a fault and when it began: a swap, when the frame was held back.
+        """
         if not wires:
             return None
         if self._held is not None and self._held[0] == (record.channel, record.symbol):
-            note("swap")
+            note("swap", self._held[2])
             put([*wires, *self._held[1]])
             self._held = None
             return None
@@ -107,15 +110,15 @@ class Tongue:
         if kind is None:
             put(wires)
         elif kind == "swap":
-            self._held = ((record.channel, record.symbol), wires)
+            self._held = ((record.channel, record.symbol), wires, now_ns)
         elif kind == "skip":
-            note(kind)
+            note(kind, now_ns)
         elif kind == "duplicate":
-            note(kind)
+            note(kind, now_ns)
             put([*wires, *wires])
         elif kind == "stale":
             put(wires)
-            note(kind)
+            note(kind, now_ns)
             self._silent_until_ns = now_ns + STALE_NS
         elif kind == "garbage":
             put(wires)

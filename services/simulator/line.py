@@ -108,7 +108,7 @@ class Line:
             wires,
             ts_ns,
             put=lambda spoken: self.put(spoken, ts_ns, place),
-            note=lambda kind: self._note(kind, ts_ns, record),
+            note=lambda kind, began_ns: self._note(kind, began_ns, record),
         )
         if done == "garbage":
             self._note(done, ts_ns, record)

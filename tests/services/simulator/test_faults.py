@@ -23,7 +23,7 @@ def speak(kind: str, frames: int = 4 * FRAMES_MIN) -> tuple[list[bytes], list[st
     for i in range(frames):
         if not tongue.silent(i):
             wire = b"%03d" % i
-            tongue.speak(Record(i, "trade", "trade", "S", wire), [wire], i, put, noted.append)
+            tongue.speak(Record(i, "trade", "trade", "S", wire), [wire], i, put, lambda kind, _: noted.append(kind))
     return sent, noted, tongue
 
 
@@ -58,7 +58,7 @@ def test_a_stale_line_is_silent_for_a_while() -> None:
 def test_what_the_line_must_do_is_said_to_it(kind: str) -> None:
     tongue = Tongue(Faults(FaultPlan(1, FRAMES_MIN, (kind,))))
     record = Record(0, "trade", "trade", "S", b"x")
-    told = [tongue.speak(record, [b"x"], 0, lambda wires: None, lambda kind: None) for _ in range(100)]
+    told = [tongue.speak(record, [b"x"], 0, lambda wires: None, lambda kind, ts: None) for _ in range(100)]
     assert set(told) == {None, kind}
 
 
