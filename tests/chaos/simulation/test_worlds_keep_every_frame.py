@@ -16,7 +16,7 @@ FULL = os.environ.get("SSMD_CHAOS") == "full"
 SEED = os.environ.get("SSMD_SIM_SEED")
 FIRST = 1
 WORLDS = 3_000 if FULL else 200
-CONTROL_WORLDS = 400  # a control fails much earlier; if it has not by then, its defence is not tested
+CONTROL_WORLDS = 1_500  # a control fails much earlier; if it has not by then, its defence is not tested
 # The names are those of mutations.py; that module needs the services, this one shall be collected quickly.
 CONTROLS = (
     "confirm_before_the_cursor_is_durable",
