@@ -80,3 +80,15 @@ def test_the_first_fault_waits_as_long_as_told() -> None:
 def test_a_wrong_plan_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         faults.parse(text)
+
+
+def test_a_swap_began_when_its_frame_was_held_back() -> None:
+    tongue = Tongue(Faults(FaultPlan(1, FRAMES_MIN, ("swap",))))
+    sent: list[bytes] = []
+    noted: list[tuple[str, int]] = []
+    for i in range(4 * FRAMES_MIN):
+        wire = b"%03d" % i
+        record = Record(i, "trade", "trade", "S", wire)
+        tongue.speak(record, [wire], i, sent.extend, lambda kind, began: noted.append((kind, began)))
+    later_first = [int(b) for a, b in itertools.pairwise(sent) if a > b]
+    assert later_first and noted == [("swap", held) for held in later_first]
