@@ -53,6 +53,13 @@ class Received(NamedTuple):
     asks: tuple["Request", ...] = ()  # REST requests; each answer comes back through `received` (see `Request`)
 
 
+class Number(NamedTuple):
+    """How far a venue's numbering of a stream has come, and when (`ts_recv`) its last frame came."""
+
+    last: int
+    ts_recv: int
+
+
 class Adapter(Protocol):
     """The client's grammar on one connection: made anew for each, fed frames in order."""
 
@@ -63,6 +70,11 @@ class Adapter(Protocol):
 
     def opened(self) -> Sequence[bytes]:
         """Text frames to send once the WebSocket is up: the subscriptions."""
+        ...
+
+    @property
+    def standing(self) -> bool:
+        """Whether the venue has answered every subscription, or we gave up on it: until then frames may be missed."""
         ...
 
     def received(self, wire: bytes, ts_recv: int) -> Received:
@@ -88,6 +100,10 @@ class Adapter(Protocol):
 
     def tick(self, now_ns: int) -> Received | None:
         """About once a second: heartbeats owed, overdue acknowledgements as notices."""
+        ...
+
+    def numbers(self) -> Mapping[str, Number]:
+        """Numberings that outlive a connection, for `Subscription.numbers` of the next one."""
         ...
 
 
@@ -432,6 +448,8 @@ class Subscription:
     no instruments (a shard may have none) subscribes only to channels that know no list. With `general` false another
     connection carries the channels of no list, those of the firehose included: this one is for `symbols` alone.
     `share` is the part that this connection may take of what the venue allows an address, in REST requests say.
+    `numbers` are what the connection before knew, if nobody heard the venue since: by them a frame is missed that was
+    lost before the first one of its stream.
     """
 
     channels: tuple[str, ...]
@@ -440,6 +458,7 @@ class Subscription:
     firehose: bool = True
     general: bool = True
     share: float = 1.0
+    numbers: Mapping[str, Number] = field(default_factory=dict)
 
 
 class Venue(Protocol):

@@ -8,10 +8,12 @@ Events read in the order of their frames give the right book without ids, for th
   events that came since it was asked for are repeated in its frame.
 - An event that the snapshot holds already, or that comes a second time, goes to `depth_past`, which says nothing.
 - A snapshot that is too old to join goes to `control`, and another one is asked for.
+
+Ids outlive a connection: the next one's first frame of a stream shows whether something is missing since the last.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +35,7 @@ from exchanges.binance.messages import (
     Snapshot,
 )
 from exchanges.binance.product import Product, channel_of, is_for_all, kind_of, stream_name, symbol_of
-from exchanges.port import Notice, Received, Request, Subscription
+from exchanges.port import Notice, Number, Received, Request, Subscription
 from ssmd.events import GapCause
 from ssmd.frames import BAD, CONTROL
 
@@ -76,6 +78,9 @@ _WATCHED: dict[str, _Watched] = {
     "aggTrade": "aggTrade",
     "bookTicker": "bookTicker",
 }
+
+
+_COUNTED = frozenset({"depth", "trade", "aggTrade"})
 
 
 class _Book:
@@ -138,6 +143,7 @@ class _Stream:
         "behind",
         "behind_at",
         "book",
+        "inherited",
         "last",
         "name",
         "plain",
@@ -156,6 +162,7 @@ class _Stream:
         self.watched = _WATCHED.get(channel, "")
         self.book = _Book(channel, self.symbol) if self.watched == "depth" else None
         self.last = 0  # id; 1 where there are none, once it was heard
+        self.inherited = 0  # last, as long as nothing new was heard on this connection
         self.ts_recv = 0  # of its last frame: what is found missing was sent after it
         self.plain = True  # the next event needs no thought
         self.wanted = False
@@ -189,6 +196,7 @@ class BinanceAdapter:
         self._product = product
         self._subscription = subscription
         self._streams: dict[str, _Stream] = {}
+        self._inheritance = dict(subscription.numbers)  # by stream
         self._routes: dict[tuple[str, str | None], Received] = {}  # of streams for all symbols
         self._wanted: dict[str, _Stream] = {}
         self._id = 0
@@ -344,13 +352,12 @@ class BinanceAdapter:
         stream.last = number
         if not last or number == last + 1:
             return stream.route
-        return stream.route._replace(notices=self._hole(stream, last, number))
+        evidence = f"{stream.name}: id {number} after {last}{_before(stream, last)}, {number - last - 1} missing"
+        return stream.route._replace(notices=self._hole(stream, evidence))
 
-    def _hole(self, stream: _Stream, last: int, number: int) -> tuple[Notice, ...]:
-        evidence = f"{stream.name}: id {number} after {last}, {number - last - 1} missing"
-        symbols = (stream.symbol,)
+    def _hole(self, stream: _Stream, evidence: str) -> tuple[Notice, ...]:
         if (stream.symbol, "sequence") in self._gaps:  # the row that is open already says it
-            return (Notice("warning", symbols, evidence=evidence),)
+            return (Notice("warning", (stream.symbol,), evidence=evidence),)
         return _over(stream, evidence)
 
     def _behind(self, stream: _Stream, number: int, route: Received) -> Received:
@@ -394,10 +401,14 @@ class BinanceAdapter:
         expected = last or book.known  # a snapshot may come before the first event
         if (expected and before > expected) or (last and data.pu and before != last):
             missing = f"follows {before}" if data.pu else f"{before - expected} updates missing"
-            evidence = f"{stream.name}: updates {data.U} to {data.u} after {expected}, {missing}"
-            notices = self._broken(stream, book, "sequence", evidence)
-            book.since = before
-            asks = self._want(stream)
+            after = f"{expected}{_before(stream, expected)}"
+            evidence = f"{stream.name}: updates {data.U} to {data.u} after {after}, {missing}"
+            if last == stream.inherited and before <= book.known:  # a snapshot has come first: it is made good already
+                notices = self._hole(stream, evidence)
+            else:
+                notices = self._broken(stream, book, "sequence", evidence)
+                book.since = before
+                asks = self._want(stream)
         elif not last:
             book.since = before
         if "stale" in book.broken:
@@ -572,7 +583,7 @@ class BinanceAdapter:
         again = [s for s in missing if s.attempts < ATTEMPTS_MAX]
         if again:
             evidence = f"the venue no longer lists {_names(again)}"
-            heard = sorted((s.symbol, s.ts_recv) for s in again if s.last)
+            heard = sorted((s.symbol, s.ts_recv) for s in again if s.last != s.inherited)
             mends = tuple(dict.fromkeys(name for name, _ in heard))
             for name in mends:
                 notices += self._open(name, "sequence", evidence, dict(reversed(heard))[name])
@@ -595,7 +606,12 @@ class BinanceAdapter:
     def opened(self) -> Sequence[bytes]:
         """All subscriptions, a list of names each; what is too much for the first moment is sent by `tick`."""
         self._enqueue(SUBSCRIBE, self._add(self._subscription.symbols, also_all=self._subscription.general))
+        self._inheritance.clear()  # the rest is of what is not wanted any more
         return [self._send() for _ in range(min(BURST, len(self._queue)))]
+
+    @property
+    def standing(self) -> bool:
+        return all(p.method != SUBSCRIBE for p in self._pending.values())
 
     def subscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
         return self._change(SUBSCRIBE, self._add(symbols))
@@ -606,6 +622,11 @@ class BinanceAdapter:
         for stream in gone:
             self._drop(stream)
         return self._change(UNSUBSCRIBE, gone)
+
+    def numbers(self) -> Mapping[str, Number]:
+        """Ids of trades, and of depth updates, count a symbol's, whoever is connected."""
+        counted = (s for s in self._wanted.values() if s.last and s.watched in _COUNTED)
+        return self._inheritance | {s.name: Number(s.last, s.ts_recv) for s in counted}
 
     def probe(self) -> Sequence[bytes]:
         """A list of the subscriptions: a venue that answers and still lists them has nothing to say."""
@@ -638,6 +659,9 @@ class BinanceAdapter:
                     left[name] = symbol
                     continue
                 added = self._streams.get(name) or self._new(name, channel_of(name) or "")
+                if name in self._inheritance:
+                    added.inherited, added.ts_recv = self._inheritance[name]
+                    added.last = added.inherited
                 added.wanted = True
                 self._wanted[name] = added
                 new.append(added)
@@ -733,7 +757,7 @@ class BinanceAdapter:
                 self._young[stream] = now_ns
             elif now_ns - since >= SILENT_NS:
                 del self._young[stream]
-                if stream.wanted and stream.symbol and not stream.last:
+                if stream.wanted and stream.symbol and stream.last == stream.inherited:
                     silent.append(stream)
         if not silent:
             return []
@@ -787,6 +811,10 @@ def _over(stream: _Stream, evidence: str) -> tuple[Notice, ...]:
     """A gap that is over as soon as it is known."""
     symbols = (stream.symbol,)
     return (Notice("break", symbols, "sequence", evidence, stream.ts_recv), Notice("mended", symbols))
+
+
+def _before(stream: _Stream, last: int) -> str:
+    return " on the connection before" if last == stream.inherited else ""
 
 
 def _names(streams: Sequence[_Stream]) -> str:

@@ -2,12 +2,13 @@
 
 Each change of a book names the change before it (`prev_change_id`). If that is not the last one we have, the book is
 doubtful until a new snapshot, which only leaving and joining its channel brings. Trades of an instrument are counted
-(`trade_seq`): a hole in them is as long as the hole, REST may fill it; only what was lost before an instrument's first
-trade on a connection leaves no trace. No other channel has numbers.
+(`trade_seq`), whoever is connected: a hole in them is as long as the hole, and REST may fill it. No other channel has
+numbers.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -28,7 +29,7 @@ from exchanges.deribit.messages import (
     Place,
     place,
 )
-from exchanges.port import Notice, Received, Subscription
+from exchanges.port import Notice, Number, Received, Subscription
 from ssmd.errors import Permanent
 from ssmd.frames import BAD, CONTROL
 
@@ -83,7 +84,7 @@ _decode_book = msgspec.json.Decoder(_Answer).decode
 class _Stream:
     """A channel of the venue's: where its frames go, and of a book how far its chain has come (None: no snapshot)."""
 
-    __slots__ = ("broken", "channel", "joins", "kind", "last", "route", "symbol")
+    __slots__ = ("broken", "channel", "joins", "kind", "last", "route", "symbol", "ts")
 
     def __init__(self, channel: str, where: Place, route: Received) -> None:
         self.channel = channel
@@ -91,8 +92,19 @@ class _Stream:
         self.symbol = where.symbol or ""
         self.route = route
         self.last: int | None = None
+        self.ts = 0  # ts_recv of a book's last frame that followed: what is found missing was sent after it
         self.broken = ""  # why a gap of it is open
         self.joins = 0  # how often we asked for a snapshot that did not come
+
+
+class _Tape:
+    """How far the trades of an instrument are counted, and when (ts_recv) the last one came."""
+
+    __slots__ = ("seq", "ts")
+
+    def __init__(self, seq: int, ts: int) -> None:
+        self.seq = seq
+        self.ts = ts
 
 
 class _Call:
@@ -125,7 +137,8 @@ class DeribitAdapter:
         self._wanted: dict[str, None] = {}  # channels that shall be subscribed
         self._streams: dict[str, _Stream] = {}
         self._routes: dict[tuple[str, str | None], Received] = {}
-        self._tapes: dict[str, int] = {}  # instrument -> last trade_seq
+        self._tapes = self._known_tapes(subscription.numbers)
+        self._ts_recv = 0
         self._tape_routes: dict[str, Received] = {}
         self._gaps: set[str] = set()  # instruments whose book has a gap open
         self._waiting: dict[str, int] = {}  # books without a snapshot -> deadline
@@ -145,6 +158,7 @@ class DeribitAdapter:
 
     def received(self, wire: bytes, ts_recv: int) -> Received:
         """Route one frame: one partial decode (it skips, but checks, what it does not need), one look-up."""
+        self._ts_recv = ts_recv
         try:
             params = _decode_head(wire).params
             stream = self._streams[params.channel]
@@ -153,7 +167,7 @@ class DeribitAdapter:
                 data = params.data
                 if data.prev_change_id != stream.last:  # type: ignore[union-attr]  # a list raises
                     return self._sorted(stream, data, wire)
-                stream.last = data.change_id  # type: ignore[union-attr]
+                stream.last, stream.ts = data.change_id, ts_recv  # type: ignore[union-attr]
             elif stream.kind != PLAIN:
                 return self._sorted(stream, params.data, wire)
             if wire.isascii():
@@ -238,7 +252,7 @@ class DeribitAdapter:
         if last is None:  # on its way while we leave and join, or before the first snapshot
             return stream.route
         if data.prev_change_id == last:
-            stream.last = data.change_id
+            stream.last, stream.ts = data.change_id, self._ts_recv
             return stream.route
         if data.change_id == last:  # the same amounts at the same prices
             return self._late(stream.route, stream.channel, f"change_id {data.change_id}", last)
@@ -246,7 +260,7 @@ class DeribitAdapter:
         return _with(stream.route, *self._break(stream, evidence))
 
     def _snapshot(self, stream: _Stream, data: Changed) -> Received:
-        stream.last = data.change_id
+        stream.last, stream.ts = data.change_id, self._ts_recv
         stream.joins = 0
         self._waiting.pop(stream.channel, None)
         if not stream.broken:
@@ -262,7 +276,7 @@ class DeribitAdapter:
         if not stream.broken:
             stream.broken = evidence
             self._gaps.add(stream.symbol)
-            notices.append(Notice("break", (stream.symbol,), "sequence", evidence))
+            notices.append(Notice("break", (stream.symbol,), "sequence", evidence, stream.ts))
         return self._send(), notices
 
     def _mended(self, stream: _Stream) -> Notice:
@@ -282,12 +296,12 @@ class DeribitAdapter:
 
     def _trades(self, data: list[Numbered]) -> Received:
         """Each instrument counts its own; the frame goes to that of its first trade."""
-        tapes = self._tapes
+        tapes, ts_recv = self._tapes, self._ts_recv
         for k, trade in enumerate(data):
-            name, seq = trade.instrument_name, trade.trade_seq
-            if tapes.get(name) != seq - 1:
+            tape = tapes.get(trade.instrument_name)
+            if tape is None or tape.seq != trade.trade_seq - 1:
                 return self._unexpected(data, k)
-            tapes[name] = seq
+            tape.seq, tape.ts = trade.trade_seq, ts_recv
         return self._tape_route(data)
 
     def _tape_route(self, data: list[Numbered]) -> Received:
@@ -312,22 +326,24 @@ class DeribitAdapter:
         for name, numbers in told.items():
             if len(self._tapes) >= ROUTES_MAX:
                 self._tapes.clear()
-            last = self._tapes.get(name, numbers[0] - 1)
+            tape = self._tapes.setdefault(name, _Tape(numbers[0] - 1, self._ts_recv))
+            last, since = tape.seq, tape.ts
             new = {n for n in numbers if n > last}
             newest = max(new, default=last)
-            self._tapes[name] = newest
+            tape.seq, tape.ts = newest, self._ts_recv
             if len(new) < len(numbers):
                 route = self._late(route, f"trades of {name}", f"trade_seq {min(numbers)}", newest)
             if missing := newest - last - len(new):
                 evidence = f"trades of {name}: trade_seq {newest} after {last}, {missing} missing"
-                route = _with(route, [], self._hole(name, evidence))
+                route = _with(route, [], self._hole(name, evidence, since))
         return route
 
-    def _hole(self, name: str, evidence: str) -> list[Notice]:
+    def _hole(self, name: str, evidence: str, since_ns: int) -> list[Notice]:
         """Over as soon as it is seen. While the book's gap is open, that one covers it: one gap each at a time."""
         if name in self._gaps:
             return [Notice("warning", (name,), evidence=evidence)]
-        return [Notice("break", (name,), "sequence", evidence), Notice("mended", (name,), "sequence", evidence)]
+        told = Notice("break", (name,), "sequence", evidence, since_ns)
+        return [told, Notice("mended", (name,), "sequence", evidence)]
 
     # --------------------------------------------------------------------------------------------------- answers
 
@@ -398,7 +414,9 @@ class DeribitAdapter:
             self._queue.appendleft(_Call(SUBSCRIBE, again))
         for channel in call.channels:
             if channel not in self._wanted:
-                self._streams.pop(channel, None)
+                stream = self._streams.pop(channel, None)
+                if stream is not None and stream.kind == TRADES:
+                    self._tapes.pop(stream.symbol, None)
         return self._send(), []
 
     def _failed(self, message: Message, error: Error) -> tuple[list[bytes], list[Notice]]:
@@ -429,6 +447,12 @@ class DeribitAdapter:
     def opened(self) -> Sequence[bytes]:
         """Heartbeats, then one call for each kind of channel and list, so that a refusal names what it is about."""
         return [self._made(_Call(SET_HEARTBEAT)), *self._join(self._templates, self._symbols)]
+
+    @property
+    def standing(self) -> bool:
+        return all(
+            c.method != SUBSCRIBE for c in chain(self._pending.values(), self._queue, (c for _, c in self._later))
+        )
 
     def subscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
         return self._join([t for t in self._templates if NAME in t], tuple(dict.fromkeys(symbols)))
@@ -461,6 +485,17 @@ class DeribitAdapter:
         stream = self._streams.get(channel)
         if stream is not None and stream.broken:
             self._notices.append(self._mended(stream))
+
+    def numbers(self) -> Mapping[str, Number]:
+        """trade_seq counts an instrument's trades, whoever is connected."""
+        return {name: Number(tape.seq, tape.ts) for name, tape in self._tapes.items()}
+
+    def _known_tapes(self, numbers: Mapping[str, Number]) -> dict[str, _Tape]:
+        """Of the instruments whose trades come on this connection, too."""
+        places = [found for template in self._templates if (found := place(template)) and found.channel == "trades"]
+        every = any(where.scope for where in places)
+        some = {where.symbol for where in places} | (set(self._symbols) if places else set())
+        return {name: _Tape(*number) for name, number in numbers.items() if every or name in some}
 
     def probe(self) -> Sequence[bytes]:
         """A sign of life, and the latest book: if its channel does not come as far, something was missed."""

@@ -5,7 +5,7 @@ commands on that sid too. A hole in it makes all books of the sid doubtful: `get
 leaving the subscription. Trades in a hole do not come again: the gap is as long as the hole, REST may fill it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 import msgspec
@@ -27,7 +27,7 @@ from exchanges.kalshi.messages import (
     Listed,
     Parameters,
 )
-from exchanges.port import Notice, Received, Subscription
+from exchanges.port import Notice, Number, Received, Subscription
 from ssmd.events import GapCause
 from ssmd.frames import BAD, CONTROL
 
@@ -419,6 +419,10 @@ class KalshiAdapter:
                 owed += [self._subscribe(channel, tuple(some)) for some in _chunks(symbols, self._room)]
         return owed
 
+    @property
+    def standing(self) -> bool:
+        return all(p.kind != "subscribe" for p in self._pending.values())
+
     def subscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
         """Fill the live subscriptions up to their limit, then make new ones."""
         wanted = list(dict.fromkeys(symbols))
@@ -451,6 +455,10 @@ class KalshiAdapter:
             if sid.broken is not None:
                 sid.broken.waiting -= unwanted
         return owed
+
+    def numbers(self) -> Mapping[str, Number]:
+        """A sid's numbering begins and ends with it."""
+        return {}
 
     def probe(self) -> Sequence[bytes]:
         """List the subscriptions, and take a snapshot of one market of each book sid: its seq shows what was missed."""

@@ -5,7 +5,7 @@ they were sent; one that disagrees is subscribed anew, alone, and is doubtful un
 pair are numbered without holes (docs.kraken.com: "Sequential int"); those in a hole do not come again, REST has them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
 import msgspec
@@ -26,7 +26,7 @@ from exchanges.kraken.messages import (
     Wanted,
 )
 from exchanges.kraken.resync import Resyncs
-from exchanges.port import Notice, Received, Subscription
+from exchanges.port import Notice, Number, Received, Subscription
 from ssmd.errors import Permanent
 from ssmd.frames import BAD, CONTROL
 
@@ -49,9 +49,9 @@ class _Trades:
 
     __slots__ = ("last", "ts")
 
-    def __init__(self) -> None:
-        self.last = 0
-        self.ts = 0
+    def __init__(self, last: int = 0, ts: int = 0) -> None:
+        self.last = last
+        self.ts = ts
 
 
 class KrakenAdapter:
@@ -78,7 +78,8 @@ class KrakenAdapter:
         self._resyncs = Resyncs("checksum")
         self._routes: dict[tuple[str, str], Received] = {}
         self._books: dict[str, Book] = {}  # those that are right
-        self._trades: dict[str, _Trades] = {}
+        known = subscription.numbers
+        self._trades = {s: _Trades(*known[s]) for s in self._symbols.get("trade", ()) if s in known}
         self._warned: set[tuple[str, str]] = set()  # since the last tick: a venue that goes mad would fill the log
         self._untold: list[Notice] = []
         self._pinged_ns = 0
@@ -94,6 +95,7 @@ class KrakenAdapter:
             items: list[Item] = frame.data  # type: ignore[assignment]  # an object has no [0], and is not for here
             item = items[0]
             symbol = item.symbol
+            route = self._routes[channel, symbol]
             if channel == "book":
                 book = self._books[symbol]
                 if frame.type != "update" or len(items) != 1 or wire == book.last or not book.change(item):
@@ -107,7 +109,6 @@ class KrakenAdapter:
                     if item.trade_id != last or item.symbol != symbol:
                         return self._slow(wire, ts_recv)
                 trades.last, trades.ts = last, ts_recv
-            route = self._routes[channel, symbol]
             if wire.isascii():
                 return route
             wire.decode()  # msgspec does not check the text it skips
@@ -295,6 +296,10 @@ class KrakenAdapter:
                 owed += self._asking.ask(SUBSCRIBE, channel, symbols)
         return owed
 
+    @property
+    def standing(self) -> bool:
+        return not self._asking.subscribing
+
     def subscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
         return self._asking.add(self._symbols, symbols)
 
@@ -306,6 +311,10 @@ class KrakenAdapter:
             self._trades.pop(symbol, None)
             self._untold += self._resyncs.forget(symbol)
         return owed
+
+    def numbers(self) -> Mapping[str, Number]:
+        """Trade ids count a pair's trades, whoever is connected."""
+        return {symbol: Number(trades.last, trades.ts) for symbol, trades in self._trades.items()}
 
     def probe(self) -> Sequence[bytes]:
         """A ping is all there is to ask: no book can be had without leaving it first."""

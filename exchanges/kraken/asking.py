@@ -125,6 +125,11 @@ class Asking:
         """The symbols asked for and not answered."""
         return {s for a in self._asked.values() if a.method == method and a.channel == channel for s in a.waiting}
 
+    @property
+    def subscribing(self) -> bool:
+        """Whether a subscription is not answered yet, but for those that somebody else looks after."""
+        return any(a.method == SUBSCRIBE and not a.once for a in self._asked.values())
+
     def answered(self, asked: Asked, symbol: str) -> None:
         asked.waiting.pop(symbol, None)
         if not asked.waiting:

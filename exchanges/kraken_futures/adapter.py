@@ -5,7 +5,7 @@ is subscribed anew, for there is no other way to a snapshot. Trades in a hole do
 WebSocket pings, which the venue wants at least once a minute, are the connection's affair.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -22,7 +22,7 @@ from exchanges.kraken_futures.messages import (
     Frame,
     Wanted,
 )
-from exchanges.port import Notice, Received, Subscription
+from exchanges.port import Notice, Number, Received, Subscription
 from ssmd.errors import Permanent
 from ssmd.frames import BAD, CONTROL
 
@@ -265,6 +265,10 @@ class KrakenFuturesAdapter:
             owed += self._asking.ask(SUBSCRIBE, feed, list(symbols)) if symbols else []
         return owed
 
+    @property
+    def standing(self) -> bool:
+        return not self._asking.subscribing
+
     def subscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
         return self._asking.add(self._symbols, symbols)
 
@@ -276,6 +280,10 @@ class KrakenFuturesAdapter:
                 self._places.pop((feed, symbol), None)
             self._untold += self._resyncs.forget(symbol)
         return owed
+
+    def numbers(self) -> Mapping[str, Number]:
+        """Snapshots of books and trades say where each connection's numbering begins."""
+        return {}
 
     def probe(self) -> Sequence[bytes]:
         """There is no JSON ping, and no book can be had without leaving it: heartbeats once more are answered, too."""

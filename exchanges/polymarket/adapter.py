@@ -7,7 +7,7 @@ a whole book. Where the hash cannot be worked out the best prices in each change
 nothing is heard is looked up by REST now and then: the venue has been seen to forget single tokens.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -28,7 +28,7 @@ from exchanges.polymarket.messages import (
     Price,
     book_hash,
 )
-from exchanges.port import Notice, Received, Request, Subscription
+from exchanges.port import Notice, Number, Received, Request, Subscription
 from ssmd.frames import BAD, BLANK, CONTROL
 
 SECOND_NS = 1_000_000_000
@@ -570,6 +570,11 @@ class PolymarketAdapter:
     def opened(self) -> Sequence[bytes]:
         return self.subscribe(self._subscription.symbols)
 
+    @property
+    def standing(self) -> bool:
+        """There is no answer but the books."""
+        return not self._books or any(book.known for book in self._books.values())
+
     def subscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
         """In lists of bearable length; the first on the connection is of another form."""
         new = [s for s in dict.fromkeys(symbols) if s not in self._books]
@@ -591,6 +596,10 @@ class PolymarketAdapter:
                 if not siblings:
                     del self._markets[book.market]
         return [_encode(Command(some, operation="unsubscribe")) for some in self._chunks(gone)]
+
+    def numbers(self) -> Mapping[str, Number]:
+        """Nothing is numbered."""
+        return {}
 
     def probe(self) -> Sequence[bytes]:
         """A healthy venue answers a new subscription with a book at once. Another token each time."""

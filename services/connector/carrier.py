@@ -15,7 +15,7 @@ import httpx
 import msgspec
 import structlog
 
-from exchanges.port import Key, Notice, Subscription, Unparsable, Venue
+from exchanges.port import Adapter, Key, Notice, Subscription, Unparsable, Venue
 from services.connector.asking import Asking
 from services.connector.capture import Capture, Connection
 from services.connector.instruments import HEADERS, Instruments, Rest
@@ -85,6 +85,7 @@ class Line:
     link: Link
     asking: Asking
     restless: float  # loop time at which it last owed or asked something, or was not heard yet
+    opening: bool  # the outage before it lasts until its subscriptions stand
 
     def ask(self) -> None:
         """Begin to perform what the adapter has asked for."""
@@ -92,9 +93,14 @@ class Line:
         while asks:
             self.asking.ask(asks.pop(0))
 
+    @property
+    def standing(self) -> bool:
+        adapter = self.connection.adapter
+        return adapter is not None and adapter.standing
+
     def settled(self, owed: Sequence[bytes], now: float) -> bool:
         """Whether its subscriptions stand and its books are whole: the venue was heard, and nothing is left to do."""
-        if owed or self.asking.under_way or self.connection.last_venue_crc32 is None:
+        if owed or self.asking.under_way or self.connection.last_venue_crc32 is None or not self.standing:
             self.restless = now
         return now - self.restless >= SETTLED_SECONDS
 
@@ -144,6 +150,7 @@ class Carrier:
         self._line: Line | None = None
         self._succession = Succession(math.inf)
         self._resume: tuple[str, int | None] | None = None
+        self._adapter: Adapter | None = None  # of the connection that is, or was the last
         self._rhythm = Rhythm()
         self._cause: GapCause = "disconnect"  # why the connection that is, or was the last, ends
         self._stopped: asyncio.Task[bool]
@@ -292,27 +299,34 @@ class Carrier:
         names = tuple(sorted(self.symbols))
         limit = shared.version.limits.symbols_per_subscription
         share = 1 / self._places()
-        subscription = Subscription(shared.channels, names, limit, shared.firehose, self._general, share)
+        numbers = {} if second or self._adapter is None else self._adapter.numbers()
+        subscription = Subscription(shared.channels, names, limit, shared.firehose, self._general, share, numbers)
         adapter = connection.adapter = shared.venue.adapter(subscription)
+        if not second:
+            self._adapter = adapter
         line: Line
 
         def on_open(link: Link) -> Sequence[bytes]:
             nonlocal line
             asking = Asking(shared.rest.service, shared.rest.client, answered)
-            line = Line(connection, link, asking, asyncio.get_running_loop().time())
+            line = Line(connection, link, asking, asyncio.get_running_loop().time(), opening=not second)
             connection.connected = True
             now = connection.connected_ns = self._clock.now_ns()
             connection.subscribed = dict.fromkeys(names, now)
             self._say_subscription(connection, link)
             if not second:
                 self._line = line
-                self._capture.gaps(connection, self._capture.ledger.close_place(connection.conn, now), now)
+                over = self._capture.ledger.close_place(connection.conn, now, outage=False)
+                self._capture.gaps(connection, over, now)
                 shared.connected(self)
             self._log.info("connected", conn=connection.conn, symbols=len(names))
-            return adapter.opened()
+            owed = adapter.opened()
+            self._look_whether_it_stands(line, now)
+            return owed
 
         def on_frames(wires: Sequence[bytes], ts_recv: int) -> Sequence[bytes]:
             owed = self._capture.receive(connection, wires, ts_recv)
+            self._look_whether_it_stands(line, ts_recv)
             line.ask()
             return owed
 
@@ -370,6 +384,7 @@ class Carrier:
             owed = self._capture.tick(connection, time.time_ns(), now)
             link.send(owed)
             line.ask()
+            self._look_whether_it_stands(line, now)
             ledger = self._capture.ledger
             if line.settled(owed, loop.time()) and ledger.outage(connection.conn):  # it took over before it was
                 self._capture.gaps(connection, ledger.close_place(connection.conn, now), now)
@@ -392,6 +407,13 @@ class Carrier:
             await link.ended
             return reason
         return link.ended.result()
+
+    def _look_whether_it_stands(self, line: Line, now_ns: int) -> None:
+        """What the venue sends before it has answered our subscriptions we may miss."""
+        if line.opening and line.standing:
+            line.opening = False
+            connection = line.connection
+            self._capture.gaps(connection, self._capture.ledger.close_outage(connection.conn, now_ns), now_ns)
 
     async def _say_good_bye(self, link: Link) -> None:
         link.close()
@@ -465,7 +487,7 @@ class Carrier:
             since = connection.last_ts_recv or connection.connected_ns or now
             capture.opened(successor, self._cause, since, f"after {connection.conn}: {why}", now)
         self._close(connection, why)
-        self.connection = successor
+        self.connection, self._adapter = successor, successor.adapter
         self._cause = "disconnect"
         self._log.info("handed over", from_=connection.conn, to=successor.conn)
 

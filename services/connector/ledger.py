@@ -106,9 +106,16 @@ class Ledger:
             [k for k, gap in self._refused(conn) if gap.symbols and not wanted & set(gap.symbols)], end
         )
 
-    def close_place(self, conn: str, end: int) -> list[Gap]:
-        """A new connection starts its place afresh: every gap of it ends."""
-        return self._close_each([k for k, gap in self._open.items() if place(gap.conn) == place(conn)], end)
+    def close_place(self, conn: str, end: int, *, outage: bool = True) -> list[Gap]:
+        """A new connection starts its place afresh: every gap of it ends; its `outage` may last a little longer."""
+        own = ("outage", (), place(conn))
+        return self._close_each(
+            [k for k, gap in self._open.items() if place(gap.conn) == place(conn) and (outage or k != own)], end
+        )
+
+    def close_outage(self, conn: str, end: int) -> list[Gap]:
+        """A connection of this one's place stands."""
+        return self._close_each([k for k in self._open if k == ("outage", (), place(conn))], end)
 
     def close_of(self, conn: str, end: int) -> list[Gap]:
         """Another connection has taken over from this one, whole: gaps of this one alone end."""

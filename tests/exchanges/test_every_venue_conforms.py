@@ -74,6 +74,32 @@ def test_every_channel_of_the_feed_rests_on_something(known: Known) -> None:
 
 
 @EVERY
+def test_subscriptions_stand_once_the_venue_has_answered_them(known: Known) -> None:
+    talk = followed(known, seconds=5)
+    assert talk.adapter.standing
+    alone = known.adapter(channels(known), sorted(listed(known, talk.simulator)))
+    alone.opened()
+    assert not alone.standing
+    for second in range(300):
+        alone.tick(venues.NOW_NS + second * venues.SECOND_NS)
+    gives_up = known.name != "polymarket"  # books are all that answers there, and those that stay away are told
+    assert alone.standing == gives_up
+
+
+@EVERY
+def test_a_connection_that_follows_at_once_misses_nothing(known: Known) -> None:
+    """And one that follows later says of no stream that it misses more than there was."""
+    first = followed(known, seconds=10)
+    symbols = sorted(listed(known, first.simulator))
+    after = known.adapter(channels(known), symbols, first.adapter.numbers())
+    second = Talk(known, first.simulator, after, first.now_ns)
+    for _ in range(40):
+        second.tick(0.25)
+    assert [n for n in second.notices if n.kind in {"break", "warning", "refused"}] == []
+    assert second.adapter.numbers().keys() >= first.adapter.numbers().keys() & set(symbols)
+
+
+@EVERY
 def test_what_is_said_to_be_recorded_is_there(known: Known) -> None:
     for message in known.messages:
         if message.fixture.startswith("recordings/") and not venues.RECORDINGS.is_dir():

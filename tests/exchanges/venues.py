@@ -3,7 +3,7 @@
 import gzip
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,7 +13,18 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from exchanges.port import Adapter, Notice, Record, Request, Simulation, Simulator, Subscription, Unparsable, Venue
+from exchanges.port import (
+    Adapter,
+    Notice,
+    Number,
+    Record,
+    Request,
+    Simulation,
+    Simulator,
+    Subscription,
+    Unparsable,
+    Venue,
+)
 from ssmd.events import BookDelta, BookSnapshot, Event
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,8 +86,10 @@ class Known:
         every = (yaml.safe_load(path.read_text()) for path in sorted((ROOT / "exchanges/feeds").glob("*.yaml")))
         return [feed for feed in every if feed["venue"] == self.name]
 
-    def adapter(self, channels: Sequence[str] = (), symbols: Sequence[str] = ()) -> Adapter:
-        return self.venue.adapter(Subscription(tuple(channels), tuple(symbols)))
+    def adapter(
+        self, channels: Sequence[str] = (), symbols: Sequence[str] = (), numbers: Mapping[str, Number] | None = None
+    ) -> Adapter:
+        return self.venue.adapter(Subscription(tuple(channels), tuple(symbols), numbers=numbers or {}))
 
 
 def known() -> list[Known]:

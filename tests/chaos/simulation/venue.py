@@ -5,7 +5,7 @@ The far side of the WebSocket is websockets' own server protocol; only the wire 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from websockets.http11 import Request as Handshake
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from exchanges.port import Instruments, Key, Notice, Received, Request, Subscription
+from exchanges.port import Instruments, Key, Notice, Number, Received, Request, Subscription
 from ssmd import frames
 from tests.chaos.simulation.scheduler import Loop, Scheduler
 
@@ -86,6 +86,11 @@ class Adapter:
 
     def probe(self) -> Sequence[bytes]:
         return [b'{"cmd":"snapshot"}']
+
+    standing = True
+
+    def numbers(self) -> Mapping[str, Number]:
+        return {}
 
 
 class ClientVenue:

@@ -1,6 +1,7 @@
 """The client's grammar: every frame routed, ids watched, commands paced and their answers checked; nothing raises."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -210,6 +211,71 @@ def test_best_prices_that_go_back_are_told() -> None:
     assert told(adapter.received(frame("btcusdt@bookTicker", u=5, **best), NOW)) == []
     assert told(adapter.received(frame("btcusdt@bookTicker", u=9, **best), NOW)) == []
     assert told(adapter.received(frame("btcusdt@bookTicker", u=9, **best), NOW)) == ["warning"]
+
+
+def followed(adapter: BinanceAdapter, symbols: tuple[str, ...] = ("BTCUSDT",)) -> BinanceAdapter:
+    """The next connection's."""
+    after = BinanceAdapter(SPOT, replace(subscription(symbols), numbers=adapter.numbers()))
+    after.opened()
+    return after
+
+
+def test_the_next_connection_misses_what_was_lost_before_the_first_trade() -> None:
+    adapter = opened()
+    adapter.received(trade(7), NOW)
+    second = followed(adapter)
+    assert told(second.received(trade(8), NOW + 9)) == []  # nothing was missed
+    third = followed(followed(second))  # one between them heard nothing
+    third.received(ack(), NOW + 20)
+    missing = third.received(trade(12), NOW + 30)
+    assert told(missing) == ["break", "mended"]
+    assert missing.notices[0].evidence == "btcusdt@trade: id 12 after 8 on the connection before, 3 missing"
+    assert missing.notices[0].since_ns == NOW + 9
+    assert told(third.received(trade(15), NOW)) == ["break", "mended"]
+
+
+def test_a_book_of_the_next_connection_is_a_gap_until_it_has_its_snapshot() -> None:
+    adapter = opened()
+    (request,) = adapter.received(ack(), NOW).asks
+    adapter.received(depth(10, 12), NOW)
+    adapter.received(book(request, 12), NOW)
+    after = followed(adapter)
+    (request,) = after.received(ack(), NOW + 5).asks
+    broken = after.received(depth(20, 22), NOW + 6)
+    assert told(broken) == ["break"] and broken.notices[0].since_ns == NOW
+    assert "updates 20 to 22 after 12 on the connection before, 7 updates missing" in broken.notices[0].evidence
+    assert told(after.received(book(request, 19), NOW + 7)) == ["mended"]
+
+
+def test_a_snapshot_that_comes_before_the_next_connections_first_update_makes_its_gap_good() -> None:
+    adapter = opened()
+    adapter.received(depth(10, 12), NOW)
+    after = followed(adapter)
+    (request,) = after.received(ack(), NOW + 5).asks
+    assert after.received(book(request, 30), NOW + 6).channel == "depth_snapshot"
+    past = after.received(depth(28, 29), NOW + 7)
+    assert (past.channel, told(past), past.asks) == ("depth_past", ["break", "mended"], ())
+    assert past.notices[0].since_ns == NOW
+    assert [after.received(depth(a, b), NOW).channel for a, b in ((30, 30), (31, 33))] == ["depth_past", "depth"]
+
+
+def test_a_chain_of_updates_that_goes_on_over_a_connection_has_no_gap() -> None:
+    adapter = opened()
+    adapter.received(depth(10, 12), NOW)
+    after = followed(adapter)
+    (request,) = after.received(ack(), NOW).asks
+    assert told(after.received(depth(13, 14), NOW)) == []
+    assert told(after.received(book(request, 13), NOW)) == []
+
+
+def test_what_was_unsubscribed_meanwhile_is_not_missed() -> None:
+    adapter = opened(("BTCUSDT", "ETHUSDT"))
+    adapter.received(trade(7, "ETHUSDT"), NOW)
+    second = followed(adapter)
+    second.subscribe(["ETHUSDT"])
+    assert told(second.received(trade(70, "ETHUSDT"), NOW)) == []
+    second.unsubscribe(["ETHUSDT"])
+    assert followed(second, ("ETHUSDT",)).received(trade(90, "ETHUSDT"), NOW).notices == ()
 
 
 # ---------------------------------------------------------------------------------------------------------- books

@@ -1,6 +1,7 @@
 """Client and server grammar understand each other, without a network between them; events alone make the books."""
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -14,7 +15,7 @@ from exchanges.port import Notice, Venue
 from services.simulator.faults import FaultPlan, Faults, Tongue
 from ssmd.events import Trade
 
-from .talk import NOW, SECOND, SPOT_CHANNELS, Book, Talk, generated
+from .talk import NOW, SECOND, SPOT_CHANNELS, Book, Talk, generated, subscription
 
 BOTH = [
     pytest.param(venue, "depth@100ms", id="spot"),
@@ -130,7 +131,7 @@ def test_every_fault_of_the_venue_is_noticed(of: Venue, depth: str) -> None:
         for record in talk.simulator.generate(talk.now):
             name = stream_name(record.symbol or "", record.channel)
 
-            def note(kind: str, name: str = name) -> None:
+            def note(kind: str, _began_ns: int, name: str = name) -> None:
                 faults.append((kind, name, len(talk.notices)))
 
             tongue.speak(record, talk.connection.market(record), talk.now, talk.deliver, note)
@@ -147,6 +148,54 @@ def test_every_fault_of_the_venue_is_noticed(of: Venue, depth: str) -> None:
     assert len(holes) == kinds["skip"] + kinds["swap"]
     assert talk.kinds().count("break") == talk.kinds().count("mended")
     flush(talk)
+    same(talk, of)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**9), st.booleans())
+def test_whatever_is_lost_between_two_connections_is_told_with_the_next_frame_of_its_stream(
+    seed: int, linked: bool
+) -> None:
+    """Before the first connection's end, while there is none, and after the second's beginning."""
+    chance, of = Random(seed), (binance_usdm.venue if linked else venue)
+    first = generated(of, ("depth@100ms", "trade"), markets=3)
+    first.generate(2.0)
+    talk, lost = first, set[str]()
+
+    def pass_on(share: float) -> None:
+        """A moment of the market, of which the client hears a share."""
+        talk.now += SECOND // 10
+        for record in talk.simulator.generate(talk.now):
+            name, wires = stream_name(record.symbol or "", record.channel), talk.connection.market(record)
+            if wires and chance.random() >= share:
+                lost.add(name)
+            elif wires:
+                before = len(talk.notices)
+                talk.deliver(wires)
+                told = [n for n in talk.notices[before:] if n.kind != "mended" and n.evidence.startswith(f"{name}:")]
+                assert len(told) == (name in lost), (name, told)
+                lost.discard(name)
+
+    for _ in range(3):
+        pass_on(0.5)
+    for _ in range(chance.choice((0, 1, 30))):
+        pass_on(0.0)
+    wanted = subscription(tuple(first.simulator.markets), ("depth@100ms", "trade"))
+    talk = Talk(first.simulator, replace(wanted, numbers=first.adapter.numbers()), of)
+    talk.now = first.now
+    talk.immediate = False
+    for step in range(12):
+        pass_on(0.5)
+        if step == 4:
+            talk.perform()
+    for _ in range(3):
+        pass_on(1.0)
+    talk.immediate = True
+    talk.perform()
+    talk.generate(3.0)
+    flush(talk)
+    opened = Counter(n.symbols for n in talk.notices if n.kind == "break")
+    assert opened == Counter(n.symbols for n in talk.notices if n.kind == "mended")
     same(talk, of)
 
 

@@ -568,15 +568,30 @@ def test_trades_are_counted_by_instrument_over_all_channels_and_arrays() -> None
 
 def test_missing_trades_are_a_gap_as_long_as_the_hole() -> None:
     adapter = _live()
-    adapter.received(_trades(("A", 7), ("B", 1)), 0)
-    told = adapter.received(_trades(("B", 2), ("A", 11), ("A", 12)), 0)
+    adapter.received(_trades(("A", 7), ("B", 1)), 4)
+    adapter.received(_snapshot(10), 5)
+    told = adapter.received(_trades(("B", 2), ("A", 11), ("A", 12)), 6)
     evidence = "trades of A: trade_seq 12 after 7, 3 missing"
     assert told == Received(
         "trades",
         "B",
-        notices=(Notice("break", ("A",), "sequence", evidence), Notice("mended", ("A",), "sequence", evidence)),
+        notices=(Notice("break", ("A",), "sequence", evidence, 4), Notice("mended", ("A",), "sequence", evidence)),
     )
-    assert adapter.received(_trades(("A", 13)), 0).notices == ()
+    assert adapter.received(_trades(("A", 13)), 7).notices == ()
+
+
+@pytest.mark.parametrize("channel", ["trades.any.any.100ms", "trades.{instrument_name}.100ms"])
+def test_the_next_connection_misses_what_was_lost_before_the_first_trade(channel: str) -> None:
+    adapter = _live("A", "B", channels=(channel,))
+    adapter.received(_trades(("A", 7), ("B", 1)), 4)
+    unheard = DeribitAdapter(Subscription((channel,), ("A",), numbers=adapter.numbers()))
+    after = DeribitAdapter(Subscription((channel,), ("A", "B"), numbers=unheard.numbers()))
+    told = after.received(_trades(("A", 9)), 20)
+    assert _kinds(told) == ["break", "mended"] and told.notices[0].since_ns == 4
+    assert told.notices[0].evidence == "trades of A: trade_seq 9 after 7, 1 missing"
+    assert after.received(_trades(("A", 10)), 21).notices == ()
+    # B was not carried in between, unless all are: nobody missed it.
+    assert _kinds(after.received(_trades(("B", 3)), 22)) == (["break", "mended"] if "any" in channel else [])
 
 
 def test_trades_out_of_order_in_an_array_are_no_gap_and_repeated_ones_only_told() -> None:

@@ -405,6 +405,18 @@ def test_a_hole_in_trade_ids_is_a_gap_that_is_over() -> None:
     assert adapter.received(_trade(501, symbol=ETH), 11).notices == ()
 
 
+def test_the_next_connection_misses_what_was_lost_before_the_first_trade() -> None:
+    adapter = _live(BTC, ETH)
+    adapter.received(_trade(10, 11), 5)
+    adapter.received(_trade(500, symbol=ETH), 6)
+    after = KrakenAdapter(Subscription(("trade",), (BTC,), numbers=adapter.numbers()))
+    assert after.numbers() == {BTC: (11, 5)}
+    assert after.received(_trade(12), 7).notices == ()
+    told = KrakenAdapter(Subscription(("trade",), (BTC,), numbers=after.numbers())).received(_trade(14), 9)
+    assert _kinds(told) == ["break", "mended"] and told.notices[0].since_ns == 7
+    assert "trade_id 14 after 12, 1 missing" in told.notices[0].evidence
+
+
 def test_a_hole_inside_a_frame_is_a_hole() -> None:
     adapter = _live(BTC)
     adapter.received(_trade(10), 0)

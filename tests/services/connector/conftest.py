@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -14,7 +14,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request as Handshake
 from websockets.http11 import Response
 
-from exchanges.port import Instruments, Key, Notice, Received, Request, Subscription
+from exchanges.port import Instruments, Key, Notice, Number, Received, Request, Subscription
 from services.archiver.archiver import Archiver
 from services.connector.connector import Connector
 from ssmd import archive, config, frames
@@ -33,8 +33,10 @@ class _Frame(msgspec.Struct):
 class FakeAdapter:
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
+        self.heard = dict(subscription.numbers)
 
     brings_all = False
+    standing = True
 
     def opened(self) -> Sequence[bytes]:
         return [b'{"cmd":"subscribe"}']
@@ -61,6 +63,10 @@ class FakeAdapter:
             return Received("control", None, notices=(Notice("explained", channels=("trade",)),))
         if frame.type == "ask":
             return Received("control", None, owed=(b'{"answer":1}',))
+        if frame.type == "numbered":
+            self.heard[frame.symbol] = Number(self.heard.get(frame.symbol, Number(0, 0)).last + 1, ts_recv)
+        if frame.type == "subscribed":
+            self.standing = True
         return Received(frame.type, frame.symbol)
 
     def subscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
@@ -68,6 +74,9 @@ class FakeAdapter:
 
     def unsubscribe(self, symbols: Iterable[str]) -> Sequence[bytes]:
         return []
+
+    def numbers(self) -> Mapping[str, Number]:
+        return self.heard
 
     def probe(self) -> Sequence[bytes]:
         return [b'{"cmd":"probe"}']
@@ -77,8 +86,17 @@ class FakeAdapter:
 
 
 class FakeVenue:
+    standing = True  # as soon as a connection is up
+
+    def __init__(self) -> None:
+        self.adapters: list[FakeAdapter] = []
+
     def adapter(self, subscription: Subscription) -> FakeAdapter:
-        return FakeAdapter(subscription)
+        adapter = FakeAdapter(subscription)
+        adapter.standing = self.standing
+        if subscription.symbols != ("",):
+            self.adapters.append(adapter)
+        return adapter
 
     def key(self, key_id: str, secret: bytes) -> Key:
         raise NotImplementedError
@@ -120,6 +138,7 @@ class Rig:
     received: list[bytes] = field(default_factory=list)
     script: Script | None = None
     rest: Rest | None = None
+    venue: FakeVenue = field(default_factory=FakeVenue)
     running: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = field(default_factory=dict)
     parts: dict[str, object] = field(default_factory=dict)
 
@@ -128,7 +147,7 @@ class Rig:
         log = configure_logging(service=name)
         part: Connector | Archiver
         if name == "connector":
-            part = Connector(self.environment, self.feed, self.addresses, self.data, FakeVenue(), SystemClock(), log)
+            part = Connector(self.environment, self.feed, self.addresses, self.data, self.venue, SystemClock(), log)
         else:
             part = Archiver(self.environment, self.feed.name, self.addresses.nats, self.data / "archive", log)
         self.parts[name] = part

@@ -324,3 +324,49 @@ async def test_a_channel_that_stays_silent_gets_another_connection(rig: Rig, mon
     await rig.stop("connector")
     await rig.stop("archiver")
     assert causes(rig) == [("stale", False), ("stale", True)]
+
+
+async def test_an_outage_lasts_until_the_subscriptions_stand(rig: Rig) -> None:
+    """What the venue sends before it has answered all of them may be missed."""
+
+    async def script(connection: ServerConnection) -> None:
+        await connection.send('{"type":"trade","symbol":"S"}')
+        if len(rig.sent) == 3:  # the second one has no answer at all: the outage goes on
+            await asyncio.sleep(1.0)
+            await connection.send('{"type":"subscribed","symbol":"S"}')
+        else:
+            await connection.close()
+
+    rig.script = script
+    rig.venue.standing = False
+    await rig.start("archiver")
+    await rig.start("connector")
+    await until(lambda: len(rig.sent) == 3 and rig.status("connector")["gaps_open"] == 0)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    assert causes(rig) == [("disconnect", False), ("disconnect", True)]
+    stood = next(line for line in rig.lines() if b'"subscribed"' in bytes(line.frame))
+    assert rig.rows("cause")[1]["end"] == stood.ts_recv
+
+
+async def test_the_next_connection_knows_how_far_the_venues_numbers_were(rig: Rig) -> None:
+    """Also when one between them heard nothing."""
+
+    async def script(connection: ServerConnection) -> None:
+        for _ in range((2, 0, 3)[len(rig.sent) - 1]):
+            await connection.send('{"type":"numbered","symbol":"A"}')
+        if len(rig.sent) < 3:
+            await connection.close()
+
+    rig.script = script
+    await rig.start("archiver")
+    await rig.start("connector")
+    await until(lambda: len(rig.sent) == 3 and len(rig.sent[2]) == 3 and rig.status("connector")["frames"] == 5)
+    await rig.stop("connector")
+    await rig.stop("archiver")
+    known = [a.subscription.numbers for a in rig.venue.adapters]
+    assert [{symbol: number.last for symbol, number in numbers.items()} for numbers in known] == [
+        {},
+        {"A": 2},
+        {"A": 2},
+    ]
