@@ -108,7 +108,7 @@ class Line:
             wires,
             ts_ns,
             put=lambda spoken: self.put(spoken, ts_ns, place),
-            note=lambda kind, began_ns: self._note(kind, began_ns, record),
+            note=lambda kind, began_ns: self._note(kind, began_ns, record, wires if kind == "skip" else ()),
         )
         if done == "garbage":
             self._note(done, ts_ns, record)
@@ -124,10 +124,11 @@ class Line:
             self.flush()
             self.ws.transport.close()  # sends what was written, then FIN
 
-    def _note(self, kind: str, ts_ns: int, record: Record) -> None:
-        """A fault's line in the truth log: it came after frame `n` of the connection."""
+    def _note(self, kind: str, ts_ns: int, record: Record, lost: Sequence[bytes] = ()) -> None:
+        """A fault's line in the truth log: it came after frame `n` of the connection, and `lost` was not sent."""
         told = {"fault": kind, "conn": self.name, "n": self.n, "ts": ts_ns, "channel": record.channel}
-        self._truth_lines.append(msgspec.json.encode(told | {"symbol": record.symbol}) + b"\n")
+        told |= {"symbol": record.symbol, "lost": [wire.decode() for wire in lost]}
+        self._truth_lines.append(msgspec.json.encode(told) + b"\n")
 
     def put(self, wires: Sequence[bytes], ts_ns: int, place: int = NO_TAPE, *, json: bool = True) -> None:
         """Add frames to the batch; `ts_ns` is the venue's time, `json` False says that they are none."""

@@ -46,6 +46,23 @@ class Fault:
     n: int
     ts: int
     symbol: str | None
+    lost: tuple[str, ...] = ()  # frames that were not sent
+    after: list[bytes] = field(default_factory=list, compare=False)  # the next frame sent of the same instrument
+
+    def overwritten(self) -> bool:
+        """Whether Kraken lost an update of a book whose every level the next one sets again: the book is right, as its
+        checksum says, which is all that the venue tells of what it sends."""
+        if self.kind != "skip" or not self.lost or not self.after:
+            return False
+        return bool(_levels(self.lost[0])) and _levels(self.lost[0]) <= _levels(self.after[0].decode())
+
+
+def _levels(wire: str) -> set[tuple[str, str]]:
+    """Side and price of each level in an update of Kraken's book; none in any other frame."""
+    frame = json.loads(wire, parse_float=str, parse_int=str)
+    if frame.get("channel") != "book" or frame.get("type") != "update":
+        return set()
+    return {(side, level["price"]) for item in frame["data"] for side in ("bids", "asks") for level in item[side]}
 
 
 @dataclass
@@ -113,17 +130,27 @@ def _symbols(value: Any) -> frozenset[str]:
 def read_truth(path: Path) -> tuple[dict[str, list[_Line]], list[Fault]]:
     """What was sent, by connection and in order, and what was done to it."""
     sent: dict[str, list[_Line]] = defaultdict(list)
-    faults = []
+    faults: list[Fault] = []
+    waiting: dict[tuple[str, str | None, str], Fault] = {}  # a frame of each has been lost, and none was sent since
     with path.open("rb") as file:
         for raw in file:
             if not raw.endswith(b"\n"):
                 break
             line = json.loads(raw)
             if "fault" in line:
-                faults.append(Fault(line["fault"], line["conn"], line["n"], line["ts"], line["symbol"]))
+                lost = tuple(line["lost"])
+                faults.append(Fault(line["fault"], line["conn"], line["n"], line["ts"], line["symbol"], lost))
+                if lost:
+                    waiting[line["conn"], line["channel"], line["symbol"]] = faults[-1]
             else:
                 wire = _wire(raw, line)
-                sent[line["conn"]].append(_Line(line["n"], line["ts_recv"], _print(wire), _symbols(line.get("frame"))))
+                frame = line.get("frame")
+                named = _symbols(frame)
+                sent[line["conn"]].append(_Line(line["n"], line["ts_recv"], _print(wire), named))
+                for symbol in named if waiting and isinstance(frame, dict) else ():
+                    fault = waiting.pop((line["conn"], frame.get("channel"), symbol), None)
+                    if fault is not None:
+                        fault.after.append(wire)
     return dict(sent), faults
 
 
