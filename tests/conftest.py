@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import s3fs
 from hypothesis import HealthCheck, settings
+from temporalio.client import Client
+from temporalio.service import RPCError
 from xdist.scheduler import LoadScopeScheduling
 
 from ssmd.errors import Permanent
@@ -144,13 +146,30 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 
 
 @pytest.fixture(scope="session")
-def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TemporalServer]:
-    """A real Temporal server with its search attributes."""
+def _temporal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TemporalServer]:
     folder = tmp_path_factory.mktemp("temporal")
     port, ui = ports.free_port(), ports.free_port()
     command = servers.temporal_command(servers.find_binary("temporal"), folder, port, ui)
     with _running(command, folder / "log", functools.partial(servers.temporal_ready, f"127.0.0.1:{port}")):
         yield TemporalServer(f"127.0.0.1:{port}", f"http://127.0.0.1:{ui}")
+
+
+@pytest.fixture(scope="module")
+def temporal_server(_temporal: TemporalServer) -> Iterator[TemporalServer]:
+    """A real Temporal server with its search attributes, on which no other file's workflow runs."""
+    yield _temporal
+    asyncio.run(_end_what_runs(_temporal.address))
+
+
+async def _end_what_runs(address: str) -> None:
+    client = await Client.connect(address)
+    gone = contextlib.suppress(RPCError)  # what is listed may have ended since
+    async for schedule in await client.list_schedules():
+        with gone:
+            await client.get_schedule_handle(schedule.id).delete()
+    async for run in client.list_workflows("ExecutionStatus = 'Running'"):
+        with gone:
+            await client.get_workflow_handle(run.id, run_id=run.run_id).terminate()
 
 
 @pytest.fixture(scope="session")
