@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 EVIDENCE_CHARACTERS_MAX = 100
 SYMBOLS_SHOWN_MAX = 2
+LINES_OF_ONE_INCIDENT_MAX = 3  # more rows of one cause that overlap share a line
 
 
 def gaps(
@@ -25,10 +26,13 @@ def gaps(
         str | None, typer.Option(help="Only gaps that touch this UTC day: YYYY-MM-DD, today or yesterday.")
     ] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only gaps that are still open.")] = False,
+    each: Annotated[bool, typer.Option("--each", help="A line for each, also of one incident's many.")] = False,
     data: DataPlace = "data",
     json: Annotated[bool, typer.Option("--json", help="One JSON array, times in ns.")] = False,
 ) -> None:
     """List what is missing: when, which instruments, why, is it over.
+
+    Many rows of one cause that overlap share a line; `--each` and `--json` have each by itself.
 
     \b
     ssmd gaps kalshi --date yesterday
@@ -47,7 +51,11 @@ def gaps(
     if json:
         print_json([_record(gap) for gap in rows])
         return
-    _show(rows, time.time_ns())
+    now_ns = time.time_ns()
+    lines = [[gap] for gap in rows] if each else _lines(rows, now_ns)
+    _show(lines, now_ns)
+    if len(lines) < len(rows):
+        typer.echo(f"{len(rows):,} rows in {len(lines):,} lines: --each lists each by itself", err=True)
     if not rows:
         what = "gap is open" if only_open else "gap is known"
         typer.echo(f"no {what} of {feed or 'any feed'}{f' on {day}' if day else ''}", err=True)
@@ -61,24 +69,44 @@ def _touches(gap: "Gap", date: str) -> bool:
     return gap.start < start + DAY_NS and (gap.end is None or gap.end >= start)
 
 
-def _show(rows: list["Gap"], now_ns: int) -> None:
-
-    lines = [("feed", "start (UTC)", "duration", "cause", "symbols", "conn", "state", "evidence")]
+def _lines(rows: list["Gap"], now_ns: int) -> list[list["Gap"]]:
+    """Rows that share a line. After an outage of a feed of hundreds of instruments each has a row of its own."""
+    incidents: list[list[Gap]] = []
+    latest: dict[tuple[str, ...], tuple[list[Gap], int]] = {}  # those of one kind that overlap, and until when
     for gap in rows:
-        lasted = written.length(max((now_ns if gap.end is None else gap.end) - gap.start, 0))
-        lines.append(
+        kind = (gap.feed, gap.conn, gap.cause, state(gap))
+        incident, until = latest.get(kind, ([], 0))
+        if not incident or gap.start > until:
+            incident, until = [], 0
+            incidents.append(incident)
+        incident.append(gap)
+        latest[kind] = incident, max(until, now_ns if gap.end is None else gap.end)
+    lines = []
+    for incident in incidents:
+        lines += [incident] if len(incident) > LINES_OF_ONE_INCIDENT_MAX else [[gap] for gap in incident]
+    return sorted(lines, key=lambda line: (line[0].start, line[0].gap))
+
+
+def _show(lines: list[list["Gap"]], now_ns: int) -> None:
+    table = [("feed", "start (UTC)", "duration", "cause", "symbols", "conn", "state", "evidence")]
+    for line in lines:
+        gap = line[0]
+        ended = max(now_ns if one.end is None else one.end for one in line)
+        lasted = written.length(max(ended - gap.start, 0))
+        evidence = written.shortened(gap.evidence, EVIDENCE_CHARACTERS_MAX)
+        table.append(
             (
                 gap.feed,
                 written.when(gap.start),
                 f"{lasted} …" if gap.end is None else lasted,
                 gap.cause,
-                _symbols(gap),
+                _symbols(line),
                 gap.conn,
                 state(gap),
-                written.shortened(gap.evidence, EVIDENCE_CHARACTERS_MAX),
+                evidence if len(line) == 1 else f"{len(line):,} rows, the first: {evidence}",
             )
         )
-    print_table(lines, right={2})
+    print_table(table, right={2})
 
 
 def state(gap: "Gap") -> str:
@@ -88,11 +116,12 @@ def state(gap: "Gap") -> str:
     return "open" if gap.end is None else "closed"
 
 
-def _symbols(gap: "Gap") -> str:
+def _symbols(line: list["Gap"]) -> str:
     """Their names if they are few; none means every instrument of the connection."""
-    if not gap.symbols:
+    if not all(gap.symbols for gap in line):
         return "all"
-    return ", ".join(gap.symbols) if len(gap.symbols) <= SYMBOLS_SHOWN_MAX else f"{len(gap.symbols):,}"
+    symbols = dict.fromkeys(symbol for gap in line for symbol in gap.symbols)
+    return ", ".join(symbols) if len(symbols) <= SYMBOLS_SHOWN_MAX else f"{len(symbols):,}"
 
 
 def _record(gap: "Gap") -> dict[str, object]:

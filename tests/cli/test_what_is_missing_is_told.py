@@ -87,6 +87,26 @@ def test_the_ledger_of_a_day_and_what_is_open(data: Path) -> None:
     assert len(rows(ssmd("gaps", "--date", "2026-08-10", "--data", data))) == 1
 
 
+def test_an_outage_of_many_instruments_is_a_line(tmp_path: Path) -> None:
+    day = ArchivedDay(conn=CONN).at(1).session("open").trade(GOLD, "0.5100", "7.00").at(6)
+    six = midnight() + 6 * HOUR
+    for k in range(40):
+        start, end = six - k * SECOND, six + k * SECOND
+        day.gap(Gap(f"s{k}", FEED, CONN, [f"SYMBOL-{k}"], start, end, "sequence", f"no. {k}"))
+    apart = Gap("t", FEED, CONN, [GOLD], six + HOUR, six + HOUR + SECOND, "sequence", "later")
+    other = Gap("u", FEED, CONN, [], six, six + SECOND, "disconnect", "reset by peer")
+    day.gap(apart).gap(other).write(tmp_path / "archive")
+    _, *found = rows(ssmd("gaps", "--data", tmp_path))
+    assert [row[1:5] for row in found] == [
+        ["2026-08-11 05:59:21.000", "1 m 18 s", "sequence", "40"],
+        ["2026-08-11 06:00:00.000", "1.0 s", "disconnect", "all"],
+        ["2026-08-11 07:00:00.000", "1.0 s", "sequence", GOLD],
+    ]
+    assert found[0][-1] == "40 rows, the first: no. 39"
+    assert len(rows(ssmd("gaps", "--each", "--data", tmp_path))) == 1 + 42
+    assert len(json.loads(ssmd("gaps", "--json", "--data", tmp_path))) == 42
+
+
 def test_coverage_is_told_for_each_instrument(data: Path) -> None:
     text = ssmd("coverage", FEED, DATE, "--data", data)
     heading, gold, *_ = rows(text)
