@@ -4,6 +4,7 @@ Nothing here starts a process, so that `ssmd up` and the tests share one set of 
 """
 
 import asyncio
+import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -45,11 +46,17 @@ def find_binary(name: str) -> Path:
 
 
 def nats_command(binary: Path, folder: Path, port: int, monitor_port: int) -> list[str]:
-    """Write `folder`/nats.conf; the command that serves NATS with JetStream from it, on loopback alone."""
+    """Write `folder`/nats.conf; the command that serves NATS with JetStream from it, on loopback alone.
+
+    It works on half of the cores at once, unless GOMAXPROCS says otherwise: it shares them with who sends and reads.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     told = folder / "nats.conf"
     told.write_text(nats_config(folder, port, monitor_port))
-    return [str(binary), "-c", str(told)]
+    serve = [str(binary), "-c", str(told)]
+    if "GOMAXPROCS" in os.environ:
+        return serve
+    return ["env", f"GOMAXPROCS={max(1, (os.cpu_count() or 1) // 2)}", *serve]
 
 
 def nats_config(folder: Path, port: int, monitor_port: int) -> str:
