@@ -84,9 +84,14 @@ class Summary:
             ("connector", "frames that NATS has not taken are in journal/"),
             ("archiver", "frames are in nats/"),
         ):
-            process = self._watch.processes.get(f"{kind}-{feed}")
-            if process is not None and process.last_exit != 0:
-                yield f"  the {kind} did not end by itself: {left}, and the next `ssmd up` archives them"
+            for part in self._watch.parts:
+                process = self._watch.processes.get(part.name)
+                if (part.kind, part.feed) != (kind, feed) or process is None:
+                    continue
+                if process.last_exit != 0:
+                    yield f"  the {kind} did not end by itself: {left}, and the next `ssmd up` archives them"
+                if kind == "connector" and not process.was_ready:
+                    yield f"  {part.name} was never connected: logs/{part.name}.log tells why"
 
     def _archived(self, manifests: list[archive.Manifest]) -> int:
         """Frames of the connections that this run opened, our own rows included."""

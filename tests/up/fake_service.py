@@ -1,4 +1,4 @@
-"""A service of nothing: says that it is ready, and writes down when it starts and when it is told to stop."""
+"""A service of nothing: says that it is ready (or, with `unready`, never), and writes down when it starts and stops."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def note(what: str) -> None:
 class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = json.dumps({"ok": True, "problems": [], "frames": 7, "connected": True}).encode()
-        self.send_response(200)
+        self.send_response(503 if self.path == "/ready" and "unready" in sys.argv else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

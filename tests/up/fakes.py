@@ -32,21 +32,24 @@ class Seen:
         pass
 
 
-def run_wanted(data: Path, seconds: float | None = None) -> wanted.Wanted:
+def run_wanted(data: Path, seconds: float | None = None, endpoint: str = "simulator") -> wanted.Wanted:
     """A run without servers, so that only the fakes are started."""
     environment = config.load_environment("local").model_copy(update={"servers": "remote"})
-    source = wanted.Source(config.load_feed("kalshi"), environment.feed("kalshi"))
+    plan = environment.feed("kalshi").model_copy(update={"endpoint": endpoint})
+    source = wanted.Source(config.load_feed("kalshi"), plan)
     return wanted.Wanted(data, environment, (source,), seconds, (), "1", "now", False, {}, None)
 
 
-def parts(diary: Path, instead: dict[str, tuple[str, ...]] | None = None) -> Callable[..., list[Part]]:
-    """The usual parts as fakes; `instead` gives some of them another command."""
+def parts(
+    diary: Path, instead: dict[str, tuple[str, ...]] | None = None, more: dict[str, tuple[str, ...]] | None = None
+) -> Callable[..., list[Part]]:
+    """The usual parts as fakes; `instead` gives some of them another command, `more` only options."""
 
     def make(*_: object) -> list[Part]:
         made = []
         for name, needs in NEEDS.items():
             port = free_port()
-            command = (sys.executable, str(SERVICE), name, str(port), str(diary))
+            command = (sys.executable, str(SERVICE), name, str(port), str(diary), *(more or {}).get(name, ()))
             kind, _, feed = name.partition("-")
             made.append(Part(name, kind, (instead or {}).get(name, command), needs, feed or None, port))
         return made

@@ -67,6 +67,17 @@ async def test_a_part_killed_meanwhile_comes_back_and_is_shown(tmp_path: Path) -
     assert any("archiver-kalshi was ended by SIGKILL" in e.text for e in last.events)
 
 
+@pytest.mark.parametrize(("options", "told"), [((), False), (("unready",), True)], ids=["reached", "never reached"])
+async def test_a_venue_that_was_never_reached_is_told_at_the_end(
+    tmp_path: Path, options: tuple[str, ...], told: bool
+) -> None:
+    made = fakes.parts(tmp_path / "diary", more={"connector-kalshi": options})
+    run = fakes.run_wanted(tmp_path / "data", seconds=1, endpoint="production")
+    code, summary, _ = await Up(run, fakes.Seen, made).run()
+    assert code == 0
+    assert ("connector-kalshi was never connected: logs/connector-kalshi.log tells why" in summary) == told
+
+
 async def test_a_part_with_wrong_input_ends_the_run_with_its_sentence(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     wrong = (sys.executable, "-c", "import sys; print('error: the key is no key', file=sys.stderr); sys.exit(2)")
