@@ -27,6 +27,10 @@ WAYS = {
     "core": "core publish, nothing acknowledged (limit)",
     "receive": "receive only (limit)",
 }
+SHELLS = {  # the connector with another reader of its WebSocket
+    "picows": "ssmd's connector on picows",
+    "websockets": "ssmd's connector on websockets' parser alone",
+}
 SLOW = {"awaited": 8}  # so many times fewer frames: its rate does not depend on how long it goes on
 MARKETS = 12
 SUBJECT = f"{subjects.prefix(parts.ENV, parts.FEED)}.json.frames.all"
@@ -41,7 +45,7 @@ def run(size: Size) -> Measured:
         frames = corpus.make(min(size.frames, BODY_FRAMES), MARKETS)
         with parts.Blaster(folder, frames) as blaster:
             for number in range(size.rounds):
-                for way in ("ours", *WAYS):
+                for way in ("ours", *SHELLS, *WAYS):
                     place = folder / f"{way}-{number}"
                     place.mkdir()
                     count = size.frames // SLOW.get(way, 1)
@@ -52,9 +56,10 @@ def run(size: Size) -> Measured:
 def once(way: str, folder: Path, blaster: parts.Blaster, frames: corpus.Corpus, count: int) -> tuple[float, float]:
     """`count` frames, from the first byte sent to the last acknowledgement: frames/s, frames per core-second."""
     with parts.Nats(folder) as nats_server:
-        if way == "ours":
+        if way == "ours" or way in SHELLS:
             config = parts.configure(folder, nats_server, blaster, frames.symbols)
-            client: parts.Part = parts.Connector(folder, config, blaster)
+            through = ["bench.shells", way] if way in SHELLS else []
+            client: parts.Part = parts.Connector(folder, config, blaster, through)
         else:
             command = [sys.executable, "-m", "bench.ingest", way, blaster.url, nats_server.url]
             client = parts.Part(way, [*command, str(count), str(blaster.opening)], folder)
@@ -94,13 +99,14 @@ def rows(rates: Rates) -> list[Row]:
         Row(what, "frames/s", wall["ours"], WAYS["awaited"], wall["awaited"]),
         Row(what, "frames/s", wall["ours"], WAYS["core"], wall["core"]),
         Row(what, "frames per core-second", core["ours"], WAYS["core"], core["core"]),
+        *(Row(what, "frames per core-second", core["ours"], named, core[way]) for way, named in SHELLS.items()),
         Row(what, "frames/s", wall["ours"], WAYS["receive"], wall["receive"]),
         Row(what, "frames per core-second", core["ours"], WAYS["receive"], core["receive"]),
     ]
 
 
 def curves(rates: Rates) -> list[Curve]:
-    named = {"ours": "ssmd connector (journal, sync, acked)"} | WAYS
+    named = {"ours": "ssmd connector (journal, sync, acked)"} | SHELLS | WAYS
     return [Curve("throughput", f"socket: {named[way]}", [], [b for _, b in found]) for way, found in rates.items()]
 
 
