@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 
 UNFIT = (pa.ArrowException, OverflowError)
 _REPEATED = pa.dictionary(pa.int32(), pa.string())  # prices repeat, and many sizes
-_SHORTEST_TIME = pa.scalar(len("2026-08-11T00:00:00Z"), pa.int32())
+_SHORTEST_TIME = len("2026-08-11T00:00:00Z")
 _MICROSECONDS = pa.timestamp("us", "UTC")
-_NANOSECONDS = pa.scalar(1000, pa.int64())
 
 
 def batch(
@@ -104,10 +103,12 @@ def _times(values: Sequence[int | str | None]) -> Any:
 def utc(texts: Any) -> Any:
     """Nanoseconds of RFC 3339 text in UTC."""
     # Arrow also takes `2026-08-11 00Z` and other zones, which are other text than we were promised.
-    good: Any = pc.and_(pc.ends_with(texts, "Z"), pc.greater_equal(pc.binary_length(texts), _SHORTEST_TIME))
+    good: Any = pc.and_(
+        pc.ends_with(texts, "Z"), pc.greater_equal(pc.binary_length(texts), pa.scalar(_SHORTEST_TIME, pa.int32()))
+    )
     if good.false_count:
         raise pa.ArrowInvalid("a time is not RFC 3339 in UTC")
-    return pc.multiply_checked(texts.cast(_MICROSECONDS).cast(pa.int64()), _NANOSECONDS)
+    return pc.multiply_checked(texts.cast(_MICROSECONDS).cast(pa.int64()), pa.scalar(1000, pa.int64()))
 
 
 def _levels(sides: Sequence[Sequence[tuple[str, str]]], to: Any) -> Any:

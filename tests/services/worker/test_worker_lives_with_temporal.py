@@ -141,3 +141,17 @@ def test_an_interrupted_local_job_ends_soon_and_publishes_nothing(tmp_path: Path
     assert time.monotonic() - start < 9
     assert rest.splitlines()[-1].startswith("RollupDay was interrupted: what was finished is kept")
     assert not (tmp_path / "lake").exists()
+
+
+def test_a_process_of_its_pool_loads_nothing_of_the_worker() -> None:
+    as_a_child = "import runpy, sys; runpy.run_module('services.worker.__main__', run_name='__mp_main__')"
+    told = "print([m for m in sys.modules if m.startswith(('services.worker.', 'temporalio', 'workflows'))])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{as_a_child}; {told}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
