@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 # Tests that hold the platform to so many seconds: apart from what keeps the machine busy.
 TIMED := $(addprefix tests/,chaos services/connector)
-SIDE_BY_SIDE := -n 3 --dist loadscope --no-loadscope-reorder
+SIDE_BY_SIDE := --dist loadscope --no-loadscope-reorder
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -38,8 +38,8 @@ check: install ## style, types, import rules
 .PHONY: test
 test: check ## check, then every test against the real servers
 	status=0; \
-	$(BIN)/pytest $(SIDE_BY_SIDE) $(addprefix --ignore=,$(TIMED)) || status=1; \
-	$(BIN)/pytest $(SIDE_BY_SIDE) $(TIMED) || status=1; \
+	$(BIN)/pytest -n 4 $(SIDE_BY_SIDE) $(addprefix --ignore=,$(TIMED)) || status=1; \
+	$(BIN)/pytest -n 3 $(SIDE_BY_SIDE) $(TIMED) || status=1; \
 	exit $$status
 
 .PHONY: chaos
