@@ -12,6 +12,9 @@ from ssmd.up.status import duration, size
 from ssmd.up.wanted import Wanted
 from ssmd.up.watch import Watch
 
+# What is where if one of these did not end by itself.
+LEFT = {"connector": "frames that NATS has not taken are in journal/", "archiver": "frames are in nats/"}
+
 
 @dataclass
 class FeedSummary:
@@ -80,18 +83,14 @@ class Summary:
             yield f"  {date} rolled up (revision {rolled.revision}): {rows or 'no rows'}"
 
     def _unfinished(self, feed: str) -> Iterator[str]:
-        for kind, left in (
-            ("connector", "frames that NATS has not taken are in journal/"),
-            ("archiver", "frames are in nats/"),
-        ):
-            for part in self._watch.parts:
-                process = self._watch.processes.get(part.name)
-                if (part.kind, part.feed) != (kind, feed) or process is None:
-                    continue
-                if process.last_exit != 0:
-                    yield f"  the {kind} did not end by itself: {left}, and the next `ssmd up` archives them"
-                if kind == "connector" and not process.was_ready:
-                    yield f"  {part.name} was never connected: logs/{part.name}.log tells why"
+        for part in self._watch.parts:
+            process = self._watch.processes.get(part.name)
+            if part.feed != feed or part.kind not in LEFT or process is None:
+                continue
+            if process.last_exit != 0:
+                yield f"  {part.name} did not end by itself: {LEFT[part.kind]}, and the next `ssmd up` archives them"
+            if part.kind == "connector" and not process.was_ready:
+                yield f"  {part.name} was never connected: logs/{part.name}.log tells why"
 
     def _archived(self, manifests: list[archive.Manifest]) -> int:
         """Frames of the connections that this run opened, our own rows included."""

@@ -133,3 +133,15 @@ def listening(pid: int) -> list[str]:
                 packed = bytes.fromhex(columns[1].split(":")[0])
                 hosts.append(".".join(str(b) for b in reversed(packed)) if family == "tcp" else "::")
     return hosts
+
+
+@pytest.mark.parametrize(("cores", "used"), [(1, 1), (2, 1), (8, 4), (None, 1)])
+def test_nats_leaves_half_of_the_cores_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int | None, used: int
+) -> None:
+    monkeypatch.delenv("GOMAXPROCS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    serve = ["/bin/nats-server", "-c", str(tmp_path / "nats.conf")]
+    assert servers.nats_command(Path(serve[0]), tmp_path, 1, 2) == ["env", f"GOMAXPROCS={used}", *serve]
+    monkeypatch.setenv("GOMAXPROCS", "3")
+    assert servers.nats_command(Path(serve[0]), tmp_path, 1, 2) == serve, "whoever runs it knows better"
